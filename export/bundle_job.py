@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,13 +32,13 @@ from ..runtime.core.system.locks import output_locked
 from ..runtime.engines.gpu_info import NoGpu
 from ..runtime.engines.tensorrt.package import TensorRTPackage
 from ..runtime.signing.bundle_signature import still_signed
-from .options import BundleOptions, PrecisionOptions
+from .options import NO_ROUTES, BundleOptions, PrecisionOptions
 from .steps import steps_shown
 from .tables import engine_table, routes_table, search_table, verification_table
 from .tensorrt.add_engines import add_engines_to_bundle, find_builder, profile_from_text
 from .tensorrt.build import EngineBuildRequest
 from .tensorrt.dla import DlaRequest, check_dla
-from .tensorrt.int8_speed import engines_with_rivals
+from .tensorrt.int8_speed import with_fp16_to_compare
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -111,19 +111,15 @@ class BundleJob:
     def _check_tune(self) -> None:
         """Refuse, with an EngineError, to let build routes compete where that cannot be."""
         builder, gpu = self._builder, self._gpu
-        is_rtx = not isinstance(builder, str) and builder.is_rtx
-        if is_rtx and (self.options.engine == "tensorrt-rtx" or not isinstance(gpu, NoGpu)):
-            raise EngineError(
-                "TensorRT-RTX finishes its engines on the target and has no build routes: leave "
-                "out --tune, or use --engine tensorrt"
-            )
-        if isinstance(builder, str) or isinstance(gpu, NoGpu):
+        if isinstance(gpu, NoGpu) or isinstance(builder, str):
             missing = gpu.reason if isinstance(gpu, NoGpu) else builder
             raise EngineError(
                 f"--tune keeps the fastest engine, which only the GPU can tell, and here is "
                 f"{missing}: run the same command with --model on the machine that has it, or "
                 "leave out --tune"
             )
+        if builder.is_rtx:
+            raise EngineError(NO_ROUTES)
 
     def run(self, path: Path, make: Make) -> None:
         """Make the bundle at `path`, while nobody else adds to it or replaces it, with its engines.
@@ -165,22 +161,27 @@ class BundleJob:
         self, path: Path, engines: tuple[Precision, ...], builder: TensorRTPackage
     ) -> None:
         options, console = self.options, self.console
-        with_rivals = engines_with_rivals(engines, load_bundle(path), self._gpu)
-        if with_rivals != engines:
-            console.print("FP16 engines are built as well, to measure INT8 against them")
-        for precision in with_rivals:
-            request = EngineBuildRequest(
-                builder,
-                self._gpu,
-                precision,
-                self._profile,
-                options.workspace_mib,
-                dla=self._dla,
-                tune_minutes=options.tune_minutes if options.tune else None,
-            )
+        request = EngineBuildRequest(
+            builder,
+            self._gpu,
+            "int8",
+            self._profile,
+            options.workspace_mib,
+            dla=self._dla,
+            tune_minutes=options.minutes_to_tune,
+        )
+        with_fp16 = with_fp16_to_compare(load_bundle(path), engines, request)
+        if with_fp16 != engines:
+            # Tuned alike: else the settings would be measured, and not the precision.
+            tuned = " and tuned" if options.tune else ""
+            console.print(f"FP16 engines are built{tuned} as well, to measure INT8 against them")
+        for precision in with_fp16:
             try:
                 built = add_engines_to_bundle(
-                    load_bundle(path), request, console, on_reports=partial(show_reports, console)
+                    load_bundle(path),
+                    replace(request, precision=precision),
+                    console,
+                    on_reports=partial(show_reports, console),
                 )
             except (EngineError, VerificationError) as error:
                 if precision in engines:

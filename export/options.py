@@ -12,12 +12,17 @@ from ..runtime.bundle.graph_key import TARGETS, Precision, Target
 from ..runtime.bundle.manifest import HELD_OUT
 from ..runtime.core.command import ValuesLike
 from ..runtime.core.errors import ConfigError
-from .tensorrt.add_engines import EngineChoice
+from .tensorrt.add_engines import EngineChoice, profile_from_text
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
 MOST_WORKSPACE_MIB = 1 << 20
 MOST_TUNE_MINUTES = 24 * 60
+DEFAULT_TUNE_MINUTES = 10.0
+NO_ROUTES = (
+    "TensorRT-RTX finishes its engines on the target and has no build routes: leave out --tune, or "
+    "use --engine tensorrt"
+)
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,21 @@ class PrecisionOptions:
     tune: bool = False
     """Build each TensorRT engine in several ways, by settings of our own and by TensorRT 11's
     tuner, and keep the fastest that passes the gate. Needs the GPU, and takes many builds."""
-    tune_minutes: float = 10.0
-    """Most minutes that --tune may take for one engine."""
+    tune_minutes: float | None = None
+    """Most minutes that --tune may take for one engine; by default 10."""
     use_dla_core: int | None = None
     """Build TensorRT engines that run on this DLA core of an Orin, with TensorRT 11.4.1 and JetPack
     7.2.2 or newer, for one batch size. Layers that it cannot run are named, and the engine is
     refused."""
     allow_gpu_fallback: bool = False
     """Let the GPU run what the DLA core cannot. The layers are named all the same."""
+
+    @property
+    def minutes_to_tune(self) -> float | None:
+        """Most minutes that build routes are tried for each engine; None where only one is."""
+        if not self.tune:
+            return None
+        return DEFAULT_TUNE_MINUTES if self.tune_minutes is None else self.tune_minutes
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -125,13 +137,15 @@ class PrecisionOptions:
         self._check_engines()
 
     def _check_engines(self) -> None:
-        if not 0 < self.tune_minutes <= MOST_TUNE_MINUTES:
+        minutes = self.tune_minutes
+        if minutes is not None and not 0 < minutes <= MOST_TUNE_MINUTES:
             raise ConfigError(
-                f"tune_minutes={self.tune_minutes:g} is out of range: take up to "
-                f"{MOST_TUNE_MINUTES}"
+                f"tune_minutes={minutes:g} is out of range: take up to {MOST_TUNE_MINUTES}"
             )
-        if self.tune_minutes != type(self).tune_minutes and not self.tune:
+        if minutes is not None and not self.tune:
             raise ConfigError("--tune-minutes is for --tune: add that, or leave it out")
+        if self.tune and self.engine == "tensorrt-rtx":
+            raise ConfigError(NO_ROUTES)
         if self.tune and not self.engine_precisions:
             raise ConfigError(
                 "--tune is for TensorRT engines, and none is asked for: add --fp16, or leave it out"
@@ -155,8 +169,8 @@ class PrecisionOptions:
             raise ConfigError(
                 f"--use-dla-core {core}: DLA computes in FP16 and INT8 only: add --fp16 or --int8"
             )
-        sizes = {part.strip() for part in self.batch.split(",")}
-        if len(sizes) > 1:
+        profile = profile_from_text(self.batch)
+        if not profile.min == profile.opt == profile.max:
             raise ConfigError(
                 f"--use-dla-core {core} takes one batch size, and --batch is {self.batch}: add "
                 "--batch 1,1,1"

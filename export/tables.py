@@ -163,7 +163,7 @@ def engine_table(engines: Sequence[EngineManifest]) -> Table:
 
 
 def routes_table(engine: EngineManifest) -> Table:
-    """Return the build routes that competed for an engine, each against the default one."""
+    """Return the build routes that were tried for an engine, each against the default one."""
     table = empty_table(f"{engine.key.title}: build route", "time", "default", "verdict")
     for route in engine.routes:
         times = [f"{value:.3f} ms" for value in route.times.medians] if route.times else ["", ""]

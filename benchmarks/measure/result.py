@@ -18,7 +18,7 @@ from ...runtime.core.documents import document_from_json
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ...runtime.core.spec import ModelSpec, StrictModel
-from ...runtime.doctor.check_system import text_of
+from ...runtime.core.system.small_files import text_of_small_file
 from ...runtime.engines.gpu_info import NoGpu, find_gpu
 from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
 from .case import DRIFT_LIMIT, SPREAD_LIMIT, Case, Samples
@@ -97,7 +97,7 @@ def environment_now(
     limits = (*_lines("nvpmodel", "-q"), *_lines(*_NVIDIA_SMI, "--query-gpu=power.limit"))
     return Environment(
         machine=platform.machine(),
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=psutil.cpu_count(logical=False),
         logical_cores=os.cpu_count() or 1,
         usable_cores=usable_cores(),
@@ -106,7 +106,7 @@ def environment_now(
         python=platform.python_version(),
         versions=versions_of((*_PACKAGES, *packages)),
         threads=threads,
-        governor=text_of(_GOVERNOR) or None,
+        governor=text_of_small_file(_GOVERNOR) or None,
         load_start=load_start,
         load_end=load_now(),
         gpu=None if isinstance(gpu, NoGpu) else gpu.name,
@@ -129,7 +129,7 @@ def clocks() -> tuple[str, ...]:
 
 def product_name() -> str | None:
     """Return what the maker calls this computer, or None; its host name is nobody's business."""
-    return next(filter(None, map(text_of, _PRODUCT_NAMES)), None)
+    return next(filter(None, map(text_of_small_file, _PRODUCT_NAMES)), None)
 
 
 def _lines(*command: str) -> list[str]:
@@ -143,13 +143,14 @@ def _lines(*command: str) -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
-def _cpu_name() -> str:
-    for line in text_of(Path("/proc/cpuinfo")).splitlines():
+def cpu_name() -> str:
+    """Return what the processor, or the board it is on, is called."""
+    for line in text_of_small_file(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             return value.strip()
     # Arm boards name themselves in the device tree instead.
-    return text_of(_DEVICE_TREE) or platform.processor() or "unknown"
+    return text_of_small_file(_DEVICE_TREE) or platform.processor() or "unknown"
 
 
 class Rate(StrictModel):

@@ -13,7 +13,7 @@ import torch
 
 from ...runtime.bundle.graph_key import GraphKey, Precision
 from ...runtime.core.spec import ModelSpec
-from ...runtime.doctor.check_system import text_of
+from ...runtime.core.system.small_files import text_of_small_file
 from ...training.hardware import cpu_has_bf16
 from ...training.model import channels_of
 from .case import Cost, Roofline, samples_of, warnings_of
@@ -102,7 +102,7 @@ def rates_of(before: Mapping[str, Timings], after: Mapping[str, Timings]) -> Mac
 
 def cpu_has_int8(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether an x86 processor sums 8-bit products by itself (VNNI or AMX)."""
-    return _CPU_INT8.search(text_of(cpuinfo)) is not None
+    return _CPU_INT8.search(text_of_small_file(cpuinfo)) is not None
 
 
 def _encoder(spec: ModelSpec, *, heads: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...runtime.core.documents import save_document
-from ...runtime.doctor.check_system import text_of
+from ...runtime.core.system.small_files import text_of_small_file
 from ...runtime.engines.gpu_info import NoGpu, find_gpu
 from ..measure.result import environment_now, load_now, power_state, product_name
 from .record import GpuIdentity, MachineFacts
@@ -52,7 +52,7 @@ def machine_facts() -> MachineFacts:
     gpu = None
     if not isinstance(found, NoGpu):
         gpu = GpuIdentity(**asdict(found), machine=product_name())
-    board = text_of(_BOARD).splitlines()
+    board = text_of_small_file(_BOARD).splitlines()
     return MachineFacts(
         gpu=gpu,
         no_gpu=reason,

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ...runtime.doctor.board.tree import MOST_BYTES, bytes_of_small_file
+from ...runtime.core.system.small_files import MOST_BYTES, bytes_of_small_file
 from ..measure.energy import Scope
 
 ROOT = Path("/")
@@ -90,10 +90,15 @@ def reading_or_none(sensor: Sensor) -> int | None:
 def text_or_none(path: Path) -> str | None:
     """Read a name, on one line of a screen; None where that is not possible, or it is empty."""
     try:
-        words = _text_in(path)[:_LONGEST_NAME].split()
+        return one_line(_text_in(path)) or None
     except OSError:
         return None
-    return "".join(c if c.isprintable() else "?" for c in " ".join(words)) or None
+
+
+def one_line(text: str) -> str:
+    """Return a name as it is shown: at most so long, on one line, with nothing unprintable."""
+    words = " ".join(text[:_LONGEST_NAME].split())
+    return "".join(c if c.isprintable() else "?" for c in words)
 
 
 def _text_in(path: Path) -> str:

@@ -15,19 +15,11 @@ from pathlib import Path
 from pydantic import Field
 
 from ...runtime.core.spec import StrictModel
+from ...runtime.doctor.board.readings import JETSON_GPU, is_temperature, slows_down
 from .base import ROOT, number_or_none, text_or_none
 
-_THROTTLES = re.compile(
-    r"(?<!hot-surface)-alert$|throttle|^thermal-|^devfreq-|^cpufreq-|^Processor$"
-)
-"""Cooling devices that slow a processor down, by type; a fan, a battery's charger or a TCC offset,
-which is a setting, do not, nor what says that a Jetson's case is hot to the touch."""
 _CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal"}
 """Of hwmon, the processor's own sensors: others are those of disks and networks."""
-_HOTTEST_C, _COLDEST_C = 150, -40
-"""What is outside is no temperature: Jetson's GPU zone shows -256 while the GPU is off."""
-_JETSON_GPU = re.compile(r"(?:[0-9a-f]+\.)?(?:gpu|ga10b|gv11b)|gpu-gpc-\d+")
-"""Its devfreq device on Orin, on Orin with JetPack 5, on Xavier, and on Thor."""
 _MOST_EVENTS = 10**15
 """Of a counter; one that shows more shows no number of events."""
 PROCESSOR, GPU = "processor", "GPU"
@@ -61,7 +53,7 @@ class ConditionFiles:
         self._cooling = {
             device / "cur_state": kind
             for device in sorted(thermal.glob("cooling_device*"))
-            if (kind := text_or_none(device / "type")) and _THROTTLES.search(kind)
+            if (kind := text_or_none(device / "type")) and slows_down(kind)
         }
         # Cores that share a clock are one policy, so that a large machine has few of them.
         self._clocks = {
@@ -72,7 +64,7 @@ class ConditionFiles:
         self._gpu_clocks = [
             device / "cur_freq"
             for device in sorted((root / "sys/class/devfreq").glob("*"))
-            if _JETSON_GPU.fullmatch(device.name)
+            if re.fullmatch(JETSON_GPU, device.name)
         ]
 
     def __bool__(self) -> bool:
@@ -86,7 +78,7 @@ class ConditionFiles:
         return {
             name: value / 1000
             for name, value in found.items()
-            if value is not None and _COLDEST_C < value / 1000 < _HOTTEST_C
+            if value is not None and is_temperature(value)
         }
 
     def clock(self) -> tuple[float | None, float | None]:

@@ -1,5 +1,7 @@
 """INA: the power monitors of Jetson boards (INA3221, INA238 and kin), under /sys/class/hwmon.
 
+Which of their channels are rails, `runtime.doctor.board.supply` says, for `motorvae-doctor` too.
+
 Read here and not through zeus 0.16 (`zeus.device.soc.jetson`), which sorts rails by words in their
 names: VDD_CPU_GPU_CV of an Orin Nano counts as the CPU, and the AGX Orin has no total. A test holds
 our power to what zeus makes of the same two files.
@@ -11,17 +13,15 @@ in the Jetson Linux Developer Guide, https://docs.nvidia.com/jetson/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from ...runtime.doctor.board.supply import Rail, rails_of
+from ...runtime.doctor.board.tree import Tree
 from ..measure.energy import Scope
-from .base import ROOT, Absent, Sensor, number_in, number_or_none, text_or_none
+from .base import ROOT, Absent, Sensor, number_in, one_line
 
 KIND = "INA"
-_THREE_CHANNELS = {"ina3221", "ina3221x"}
-_ONE_CHANNEL = {"ina219", "ina220", "ina226", "ina230", "ina231", "ina237", "ina238"}
-_UNUSED = {"NC", "nc"}  # what NVIDIA's device trees call a channel that nothing is wired to
 _MOST_MICROWATTS = 10**12
 _COVERS: dict[str, tuple[Scope, str]] = {
     "VDD_IN": ("board", "the whole module, without the carrier board"),
@@ -36,36 +36,22 @@ _COVERS: dict[str, tuple[Scope, str]] = {
 
 
 def ina_sensors(root: Path = ROOT) -> list[Sensor | Absent]:
-    """Return every rail that is wired, and why others cannot be read."""
-    folder = root / "sys/class/hwmon"
-    found: list[Sensor | Absent] = []
-    for chip in sorted(folder.glob("hwmon*")):
-        kind = text_or_none(chip / "name") or ""
-        if kind in _THREE_CHANNELS:
-            found += _three_channels(chip, kind)
-        elif kind in _ONE_CHANNEL:
-            found += _one_channel(chip, kind)
+    """Return every rail that is measured, and why others cannot be read."""
+    found = [_sensor(root, rail) for rail in rails_of(Tree(root))]
     if not found:
+        folder = root / "sys/class/hwmon"
         return [Absent(KIND, f"no power monitor in {folder}: this is no Jetson board")]
     return found
 
 
-def _three_channels(chip: Path, kind: str) -> Iterator[Sensor | Absent]:
-    for channel in (1, 2, 3):
-        label = text_or_none(chip / f"in{channel}_label")
-        # Without a label nothing is known of what is wired to it.
-        if label is None or label in _UNUSED or number_or_none(chip / f"in{channel}_enable") == 0:
-            continue
-        volts, amperes = chip / f"in{channel}_input", chip / f"curr{channel}_input"
-        yield _rail(label, kind, amperes, partial(_product, volts, amperes))
-
-
-def _one_channel(chip: Path, kind: str) -> Iterator[Sensor | Absent]:
-    label = (
-        text_or_none(chip / "in1_label") or text_or_none(chip / "label") or f"{chip.name} {kind}"
-    )
-    power = chip / "power1_input"
-    yield _rail(label, kind, power, partial(number_in, power))
+def _sensor(root: Path, rail: Rail) -> Sensor | Absent:
+    chip = root / rail.monitor.lstrip("/")
+    label = one_line(rail.label or "") or f"{chip.name} {rail.kind}"
+    if rail.alone:
+        power = chip / "power1_input"
+        return _rail(label, rail.kind, power, partial(number_in, power))
+    volts, amperes = (chip / f"{name}{rail.channel}_input" for name in ("in", "curr"))
+    return _rail(label, rail.kind, amperes, partial(_product, volts, amperes))
 
 
 def _rail(label: str, kind: str, source: Path, read: partial[int]) -> Sensor | Absent:

@@ -42,8 +42,9 @@ from ...runtime.signing.machine_key import own_machine_key
 from ..verify.reference import Reference, reference_from_bundle
 from ..verify.verifier import Verifier
 from .build import BuiltEngine, EngineBuildRequest, engine_from_onnx, plan_of
-from .compete import tuned_engine
 from .int8_speed import int8_speed, record_int8_speed
+from .routes import own_routes, tuner_options, tuner_routes
+from .try_routes import fastest_engine
 
 EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
 
@@ -141,6 +142,8 @@ def add_engines_to_bundle(
         if path.exists():
             shutil.copytree(path, folder, dirs_exist_ok=True, ignore=without_temporaries)
         built = [(entry, _built(bundle, entry, request, reference, console)) for entry in entries]
+        # Also what passed the gate as one of several routes: a decoder is held to it here by what
+        # the encoder that was kept gives, and the reports are of the engines that are written.
         verdicts = verify_engines(built, request, reference, on_reports=on_reports)
         manifests = []
         for (entry, engine), verdict in zip(built, verdicts, strict=True):
@@ -193,8 +196,15 @@ def _built(
     default = build(RouteSettings())
     if request.tune_minutes is None or reference is None:  # without a GPU nothing can be timed
         return default
-    return tuned_engine(
-        default, build, entry=entry, request=request, reference=reference, console=console
+    routes = [*own_routes(request.package), *tuner_routes(tuner_options(request.package))]
+    return fastest_engine(
+        default,
+        routes,
+        build,
+        entry=entry,
+        request=request,
+        reference=reference,
+        console=console,
     )
 
 

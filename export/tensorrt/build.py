@@ -21,6 +21,7 @@ from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.atomic_files import cache_dir, replaced_file
 from ...runtime.core.errors import EngineError
 from ...runtime.core.lifecycle import interrupts_deferred
+from ...runtime.core.system.memory import available_bytes
 from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.build_record import RouteSettings, TriedRoute
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
@@ -47,7 +48,7 @@ class EngineBuildRequest:
     profile: BatchProfile
     workspace_mib: int | None = None  # most scratch memory, or None for what fits the machine
     dla: DlaRequest | None = None  # on which DLA core they are to run; on none by default
-    tune_minutes: float | None = None  # how long build routes may compete for each; None: one route
+    tune_minutes: float | None = None  # how long routes may be tried for each; None: one route
     keep_slower: bool = False  # whether INT8 engines stay that are no faster than the FP16 ones
 
 
@@ -219,12 +220,12 @@ def workspace_bytes_for(gpu: Gpu | NoGpu, *, requested_mib: int | None, free_byt
     return min(cap, free_bytes // 4 if gpu.integrated else gpu.memory_bytes // 2)
 
 
-def free_memory_bytes() -> int:
-    """Return how much memory this computer could hand out now."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+def free_memory_bytes(root: Path = Path("/")) -> int:
+    """Return how much memory a build can have now, in a container no more than its limit leaves."""
+    available = available_bytes(root)
+    if available is None:  # a kernel that does not estimate it
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return available
 
 
 def _set_targets(

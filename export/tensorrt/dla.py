@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...runtime.core.errors import EngineError
-from ...runtime.engines.tensorrt.build_record import DlaPlacement, shortened
+from ...runtime.core.errors import EngineError, shortened
+from ...runtime.engines.tensorrt.build_record import DlaPlacement
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from ...runtime.bundle.graph_key import GraphKey, Precision
+from ...runtime.bundle.graph_key import PARTS, GraphKey, Precision
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.documents import json_from_document
@@ -15,31 +15,68 @@ from ...runtime.core.errors import (
     EngineFitError,
     MissingDependencyError,
 )
-from ...runtime.engines.gpu_info import Gpu, NoGpu
+from ...runtime.engines.gpu_info import NoGpu
+from ...runtime.engines.open import open_engine
 from ...runtime.engines.tensorrt.build_record import Int8Speed
 from ...runtime.engines.tensorrt.engine_manifest import (
     ENGINE_MANIFEST_VERSION,
     ReadEngineManifest,
 )
-from ...runtime.engines.tensorrt.find import check_engine, graphs_for_engines
+from ...runtime.engines.tensorrt.find import (
+    EnginePlan,
+    check_engine,
+    engine_manifest_of,
+    graphs_for_engines,
+)
 from ...runtime.engines.tensorrt.package import TensorRTPackage
 from ...runtime.signing.machine_key import MachineKey
 from ..verify.reference import Reference
 from .build import BuiltEngine, EngineBuildRequest, plan_of
-from .timing import opened, times_of
+from .timing import times_of
 
 
-def engines_with_rivals(
-    engines: tuple[Precision, ...], bundle: Bundle, gpu: Gpu | NoGpu
+def with_fp16_to_compare(
+    bundle: Bundle, engines: tuple[Precision, ...], request: EngineBuildRequest
 ) -> tuple[Precision, ...]:
-    """Return the precisions of engines to build, with FP16 before INT8 where it can be measured.
+    """Return the precisions of engines to build, with FP16 before INT8 where it is lacking.
 
-    An FP16 engine of an earlier build may be of another version, GPU or batch size.
+    FP16 engines that the bundle has stay, tuned or for other batches or another core: somebody
+    asked for them. Only where this machine could run none of them are they built anew.
     """
-    has_fp16 = any(entry.precision == "fp16" for entry in bundle.manifest.graphs)
-    if "int8" not in engines or "fp16" in engines or isinstance(gpu, NoGpu) or not has_fp16:
+    halves = [half for part in PARTS for half in graphs_for_engines(bundle, GraphKey(part, "fp16"))]
+    if "int8" not in engines or "fp16" in engines or isinstance(request.gpu, NoGpu) or not halves:
         return engines
-    return ("fp16", *engines)
+    return engines if any(_stays(bundle, half, request) for half in halves) else ("fp16", *engines)
+
+
+def _stays(bundle: Bundle, half: GraphEntry, request: EngineBuildRequest) -> bool:
+    try:
+        comparable_fp16(bundle, half, request)
+    except EngineFitError:
+        return False
+    except (BackendError, MissingDependencyError):  # it is of another form, or nobody can tell
+        return True
+    return True
+
+
+def comparable_fp16(bundle: Bundle, half: GraphEntry, request: EngineBuildRequest) -> EnginePlan:
+    """Return the engine of an FP16 graph that INT8 ones of a request are measured against.
+
+    Raises:
+        EngineFitError: There is none, or it is not for this machine and graph.
+        EngineError: There is no GPU, or it was built for other batches or another core.
+    """
+    package, gpu = request.package, request.gpu
+    if isinstance(gpu, NoGpu):
+        raise EngineError("it was built without a GPU")
+    manifest = engine_manifest_of(bundle, half, package.name).manifest
+    placed, core = manifest.precision_report.dla, request.dla.core if request.dla else None
+    if (placed.core if placed else None) != core or manifest.profile != request.profile:
+        raise EngineError(
+            "the bundle's FP16 engine was built for other batches or another core, and stays, as "
+            "--fp16 was not asked for"
+        )
+    return check_engine(bundle, half, package, gpu)[1]
 
 
 def int8_speed(
@@ -54,7 +91,6 @@ def int8_speed(
     The FP16 engine lies in the bundle, and was built by this machine for this GPU; where there is
     none, or no GPU, the reason is returned.
     """
-    gpu, package = request.gpu, request.package
     outputs = {tensor.name for tensor in entry.outputs}
     half = next(
         (
@@ -65,29 +101,25 @@ def int8_speed(
         None,
     )
     variant = None if half is None else half.variant
-    unknown = Int8Speed(int8=entry.variant, fp16=variant, reason="nothing was run")
-    if reference is None or isinstance(gpu, NoGpu):
+    unknown = Int8Speed(
+        int8=entry.variant, int8_sha256=entry.sha256, fp16=variant, reason="nothing was run"
+    )
+    if reference is None:
         return unknown.model_copy(update={"reason": "it was built without a GPU"})
     if half is None:
         reason = "the bundle has no FP16 graph to compare with, which --fp16 would add"
         return unknown.model_copy(update={"reason": reason})
     try:
-        manifest, plan = check_engine(bundle, half, package, gpu)
-        dla = manifest.precision_report.dla
-        core = request.dla.core if request.dla else None
-        if (dla.core if dla else None) != core or manifest.profile != request.profile:
-            raise EngineError(
-                "the bundle's FP16 engine was built for other batches or another core"
-            )
+        plan = comparable_fp16(bundle, half, request)
         with (
-            opened(plan_of(engine, entry, request), entry.key) as one,
-            opened(plan, half.key) as other,
+            open_engine(plan_of(engine, entry, request), entry.key) as one,
+            open_engine(plan, half.key) as other,
         ):
             keys = (entry.key, half.key)
             times = times_of(one, other, keys, reference, request.profile.opt)
     except (BackendError, MissingDependencyError) as error:
         return unknown.model_copy(update={"reason": error.clause()})
-    return Int8Speed(int8=entry.variant, fp16=half.variant, times=times)
+    return unknown.model_copy(update={"times": times, "reason": None})
 
 
 def record_int8_speed(

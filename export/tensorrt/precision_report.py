@@ -80,7 +80,7 @@ def precision_report_of(
     found: dict[str, Any] = {"asked": asked.multiplications, "dla": dla}
     if kept:
         found |= {"kept_float32": tuple(kept)}
-        found |= {"asked_weights": asked.weights, "asked_outputs": asked.outputs}
+        found |= {"asked_weights": asked.weights}
     for part, least in _LEAST_REPORTED.items():
         whole: Counts = getattr(asked, part)
         found |= {part: whole, f"{part}_from": "typed network"}

@@ -1,4 +1,4 @@
-"""Build routes: the builder settings that compete for an engine, and setting one.
+"""Build routes: the builder settings that are tried for an engine, and setting one.
 
 Our own list is short: what a user would try by hand. TensorRT 11.1 and newer add a tuner (NVIDIA's
 name is Global Performance Tuner, TensorRT documentation, "Global Performance Tuning"): options of

@@ -10,9 +10,7 @@ import numpy as np
 
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.engines.base import Arrays, Backend, Batch
-from ...runtime.engines.open import EngineRequest, open_engine
 from ...runtime.engines.tensorrt.build_record import PairedTimes
-from ...runtime.engines.tensorrt.find import EnginePlan
 from ..verify.batches import encoder_input
 from ..verify.reference import Reference
 
@@ -20,9 +18,7 @@ WARMUP = 50
 """Untimed runs of each engine: kernels are loaded, a graph is recorded, and the clocks go up."""
 TURNS = 16
 RUNS = 25
-"""Of each engine in each turn; about a tenth of a second for both where a run takes 0.2 ms."""
-_CUDA_GRAPH = EngineRequest()
-"""As a stream runs an engine: copies and kernels recorded."""
+"""Of each engine in each turn; 10 ms for both where a run takes 0.2 ms."""
 
 
 class Timed(Protocol):
@@ -62,11 +58,6 @@ def batch_for(backend: Backend, key: GraphKey, reference: Reference, count: int)
     rows = np.arange(count) % len(reference.images)
     inputs = encoder_input(backend, reference.images) if key.part == "encoder" else reference.mu
     return np.require(inputs[rows], requirements="C")
-
-
-def opened(plan: EnginePlan, key: GraphKey) -> Backend:
-    """Open an engine as streams run it."""
-    return open_engine(plan, key, _CUDA_GRAPH)
 
 
 def times_of(

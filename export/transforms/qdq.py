@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -20,11 +19,11 @@ import onnx_ir as ir
 
 from ...runtime.bundle.graph_key import Target
 from ...runtime.core.errors import VerificationError
+from ...runtime.engines import import_onnxruntime  # noqa: F401  # before its other modules
 from .io_variants import LUMA_SCALE
 from .node_names import module_of
 
-# As in backend_onnx: set before the import, which would write and report otherwise.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# isort: split
 from onnx.shape_inference import infer_shapes
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, create_calibrator
 from onnxruntime.quantization.calibrate import TensorData, TensorsData

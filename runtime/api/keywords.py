@@ -79,7 +79,7 @@ class BundleKeywords(TypedDict, total=False):
     batch: str
     workspace_mib: int | None
     tune: bool
-    tune_minutes: float
+    tune_minutes: float | None
     use_dla_core: int | None
     allow_gpu_fallback: bool
 

@@ -188,6 +188,31 @@ class Reader:
         raise ValueError("a number in it has more than 64 bits")
 
 
+def message_bytes(values: Values, message: Message) -> bytes:
+    """Return a message that `Reader.read` gave, or one like it, as protobuf writes it.
+
+    Of fields that are only counted nothing is known, so that they must be empty.
+    """
+    parts: list[bytes | memoryview] = []
+    for number, field in message.items():
+        held = values.get(field.name, [])
+        for value in held if field.repeated else [held] if field.name in values else []:
+            parts.append(_varint_bytes(number << 3 | field.wire))
+            if field.wire == _BYTES:
+                parts.append(_varint_bytes(len(value)))
+            parts.append(_varint_bytes(value) if field.wire == _VARINT else value)
+    return b"".join(parts)
+
+
+def _varint_bytes(value: int) -> bytes:
+    value &= (1 << 64) - 1  # of signed numbers all 64 bits are written
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*found, value))
+
+
 def text_of(value: memoryview | None) -> str:
     """Return a name as text."""
     try:

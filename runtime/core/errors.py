@@ -232,3 +232,9 @@ def _quoted(word: str) -> str:
 def sentence_list(items: Sequence[str]) -> str:
     """Return `items` joined by commas for use in a message, or "none"."""
     return ", ".join(items) or "none"
+
+
+def shortened(items: Sequence[str], most: int = 5) -> str:
+    """Return `items` as `sentence_list` does, of many only the first `most` and how many more."""
+    more = len(items) - most
+    return f"{sentence_list(items[:most])}{f' and {more} more' if more > 0 else ''}"

@@ -19,11 +19,11 @@ from ..core.errors import (
     sentence_list,
 )
 from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of
+from ..core.system.small_files import text_of_small_file
 from ..engines.gpu_info import Gpu, NoGpu, find_gpu
 from ..engines.tensorrt.engine_manifest import engine_manifest_from_json
 from ..engines.tensorrt.find import check_engine, graphs_with_engine, precisions_with_engine
 from ..engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt, title_of
-from .check_system import text_of
 from .finding import Finding, not_loading, overwritten
 
 _ONNX = "ONNX Runtime"
@@ -228,7 +228,8 @@ def _no_gpu(gpu: NoGpu) -> Finding:
         # The kernel has a driver, and this process has no library of it, or no device.
         command = "nvidia-smi; in a container: docker run --gpus all"
     elif any(
-        text_of(card / "vendor") == _NVIDIA and text_of(card / "class").startswith(_DISPLAY)
+        text_of_small_file(card / "vendor") == _NVIDIA
+        and text_of_small_file(card / "class").startswith(_DISPLAY)
         for card in Path("/sys/bus/pci/devices").glob("*")
     ):
         command = "sudo ubuntu-drivers install  # on Debian: apt-get install nvidia-driver"

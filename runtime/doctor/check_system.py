@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ..core.atomic_files import cache_dir, check_writable
 from ..core.errors import OutputError, sentence_list
 from ..core.packages import OPENCV_PACKAGES, version_of, versions_of
+from ..core.system.memory import available_bytes
 from ..engines.tensorrt.engine_manifest import this_platform
 from ..sources.device_names import Camera, cameras
 from .board.check import on_jetson
@@ -332,29 +333,6 @@ def _enough(
     return Finding(what, found, "warn" if available >= least else "FAILED", command)
 
 
-def available_bytes() -> int | None:
-    """Return the memory that a new process can have here, in a container too, or None."""
-    listed = re.search(r"^MemAvailable:\s+(\d+) kB", text_of(Path("/proc/meminfo")), re.MULTILINE)
-    if listed is None:
-        return None
-    available = int(listed[1]) << 10
-    most, taken, stat = (
-        text_of(Path(f"/sys/fs/cgroup/memory.{n}")) for n in ("max", "current", "stat")
-    )
-    if not (most.isdecimal() and taken.isdecimal()):  # no container, or no limit ("max")
-        return available
-    cached = re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
-    return min(available, max(0, int(most) - int(taken) + (int(cached[1]) if cached else 0)))
-
-
 def installed_opencv() -> str:
     """Return the package of OpenCV that is here, any of which serves; else the one asked for."""
     return next(iter(versions_of(OPENCV_PACKAGES)), OPENCV_PACKAGES[0])
-
-
-def text_of(path: Path) -> str:
-    """Return what a file of the system holds; an empty text where it is not there."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n\t ")
-    except OSError:
-        return ""

@@ -30,7 +30,8 @@ LIMIT_S = 20.0
 _LONGEST = 6
 """So many limits for a check that still computes: all at once they are slow on a slow machine."""
 _COMPUTING_S = 0.05
-"""Processor time in a quarter of a limit from which a check computes; one that hangs has none."""
+"""Processor time in the last quarter of a limit, and in each quarter after it, from which a check
+computes; one that hangs has none, whatever it had before."""
 
 _GRACE_S = 1.0
 """Past the limit: for an answer that has been there while another one was waited for."""
@@ -147,17 +148,21 @@ def _answer_of(
 def _said_by(
     process: subprocess.Popen[bytes], deadline: float, limit_s: float
 ) -> tuple[bytes, bytes]:
-    """Wait for a check's output; a TimeoutExpired where it hangs, or computes for too long."""
+    """Wait for a check's output; a TimeoutExpired where it hangs, or computes for too long.
+
+    One that computes up to its deadline has a quarter of a limit more, and so on. What it had three
+    quarters before is no sign: every check imports.
+    """
     last = deadline + (_LONGEST - 1) * limit_s
-    had_s = 0.0
+    until, had_s = deadline - limit_s / 4, None
     while True:
         try:
-            return process.communicate(timeout=max(_GRACE_S, deadline - time.monotonic()))
+            return process.communicate(timeout=max(_GRACE_S, until - time.monotonic()))
         except subprocess.TimeoutExpired:  # noqa: PERF203  # a wait each time
-            has_s = processor_s(process.pid)
-            if has_s - had_s < _COMPUTING_S or time.monotonic() >= last:
+            has_s, now = processor_s(process.pid), time.monotonic()
+            if had_s is not None and (has_s - had_s < _COMPUTING_S or now >= last):
                 raise
-            had_s, deadline = has_s, min(last, time.monotonic() + limit_s / 4)
+            had_s, until = has_s, min(last, now + limit_s / 4)
 
 
 def _without_home(finding: Finding) -> Finding:

@@ -76,7 +76,7 @@ class OnnxBackend(Backend):
                 f"pip uninstall -y {' '.join(installed)}, then install motorvae[cpu] or "
                 "motorvae[gpu]"
             )
-        wanted = _SHORT_NAMES.get(provider.lower(), provider)
+        wanted = _full_name(provider)
         if wanted not in (available := ort.get_available_providers()):
             raise ProviderError(
                 f"provider {provider!r} is not in this ONNX Runtime (it has "
@@ -148,7 +148,11 @@ class OnnxBackend(Backend):
 
 def is_cpu(provider: str) -> bool:
     """Whether a provider, by its short or its full name, is the CPU."""
-    return _SHORT_NAMES.get(provider.lower(), provider) == _CPU
+    return _full_name(provider) == _CPU
+
+
+def _full_name(provider: str) -> str:
+    return _SHORT_NAMES.get(provider.lower(), provider)
 
 
 def _opened_session(

@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from motorvae.benchmarks.measure.result import cpu_name
+
 from .prepare import expected_here
 from .roots import HERE, REPOSITORY, SUITES, NotPossibleError, Root
 
@@ -66,7 +68,7 @@ def emulated(suites: list[str], folder: Path) -> int:
         if code:
             failed.append(suite)
     results = {
-        "machine": platform.processor() or platform.machine(),
+        "processor": cpu_name(),
         "seconds": clock.seconds,
         "suites": figures,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import ConfigError, StepFailedError
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.open import EngineRequest
+from motorvae.runtime.engines.tensorrt.build_record import RouteSettings, TriedRoute
 from motorvae.runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
 from motorvae.runtime.engines.tensorrt.find import check_engine
 from motorvae.runtime.engines.tensorrt.package import import_tensorrt
@@ -44,6 +46,23 @@ def test_rebuild_keeps_the_batch_sizes(rtx_copy: Path) -> None:
         path.write_text(text, encoding="utf-8")
     rebuild_engines(load_bundle(rtx_copy), "encoder", REQUEST)
     assert engine_manifest_from_json(engine_manifest).profile.text == "1,1,32"
+
+
+def test_rebuild_does_not_tune_and_says_so_where_the_old_engine_was(
+    rtx_copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A stream waits for it, and many builds take long."""
+    tried = TriedRoute(name="default", settings=RouteSettings(), verdict="kept").model_dump()
+    for path in (rtx_copy / "engines").glob("encoder.*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"routes": [tried]}))
+    rebuild_engines(load_bundle(rtx_copy), "encoder", REQUEST)
+    said = " ".join(capfd.readouterr().err.split())
+    assert said.endswith(
+        f"the old engine was tuned, the new one is not; to tune it: motorvae-export --model "
+        f"{rtx_copy} --engine tensorrt-rtx --fp16 --batch 1,1,8 --tune"
+    )
+    rebuild_engines(load_bundle(rtx_copy), "encoder", REQUEST)
+    assert "to tune it" not in capfd.readouterr().err
 
 
 def test_failed_rebuild_is_not_passed_over(rtx_copy: Path) -> None:

@@ -7,14 +7,14 @@ wrong place. No kernel runs, so the times are of copies in this computer's memor
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from motorvae.export.tensorrt.build import BuiltEngine, EngineBuildRequest
-from motorvae.export.tensorrt.compete import Competition
 from motorvae.export.tensorrt.routes import NamedRoute
+from motorvae.export.tensorrt.try_routes import fastest_engine
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
@@ -58,7 +58,10 @@ class Builder:
         return engine(self.entry, facts)
 
 
-def competition(
+Run = Callable[[BuiltEngine, list[NamedRoute]], BuiltEngine]
+
+
+def runner(
     bundle: Bundle,
     package: TensorRTPackage,
     gpu: Gpu,
@@ -66,12 +69,24 @@ def competition(
     *,
     part: Part = "encoder",
     minutes: float = 10.0,
-) -> tuple[Competition, Builder, io.StringIO]:
+) -> tuple[Run, Builder, io.StringIO]:
     entry = bundle.entry(GraphKey(part, "fp16"))
     request = EngineBuildRequest(package, gpu, "fp16", BatchProfile(), tune_minutes=minutes)
     builder, said = Builder(entry, made), io.StringIO()
     console = Console(file=said, width=200)
-    return Competition(entry, request, reference(), builder, console), builder, said
+
+    def run(default: BuiltEngine, routes: list[NamedRoute]) -> BuiltEngine:
+        return fastest_engine(
+            default,
+            routes,
+            builder,
+            entry=entry,
+            request=request,
+            reference=reference(),
+            console=console,
+        )
+
+    return run, builder, said
 
 
 def named(*levels: int) -> list[NamedRoute]:
@@ -83,8 +98,8 @@ def test_the_fastest_that_passes_is_kept_and_all_are_told(
 ) -> None:
     made: dict[int, Facts | None] = {1: SLOW, 2: {"times": 2}, 3: None, 5: {"times": 100}}
     made[4] = {"times": 1, "shift": 3}  # the fastest of all, and wrong
-    run, builder, said = competition(bundle, package, gpu, made)
-    kept = run.run(engine(builder.entry, SLOW), named(1, 2, 3, 4, 5))
+    run, builder, said = runner(bundle, package, gpu, made)
+    kept = run(engine(builder.entry, SLOW), named(1, 2, 3, 4, 5))
     assert kept.plan == plan_of(builder.entry, times=2)
     assert builder.asked[:5] == [1, 2, 3, 4, 5]
     found = {one.name: one for one in kept.routes}
@@ -106,17 +121,17 @@ def test_decoders_are_held_to_the_gate_by_the_references_own_latents(
     bundle: Bundle, package: TensorRTPackage, gpu: Gpu
 ) -> None:
     made = {1: {"times": 2}}
-    run, builder, _ = competition(bundle, package, gpu, made, part="decoder")
-    kept = run.run(engine(builder.entry, SLOW), named(1))
+    run, builder, _ = runner(bundle, package, gpu, made, part="decoder")
+    kept = run(engine(builder.entry, SLOW), named(1))
     assert [one.verdict for one in kept.routes] == ["not faster", "kept"]
 
 
 def test_slower_routes_leave_the_default_engine(
     bundle: Bundle, package: TensorRTPackage, gpu: Gpu
 ) -> None:
-    run, builder, _ = competition(bundle, package, gpu, dict.fromkeys((1, 2), SLOW))
+    run, builder, _ = runner(bundle, package, gpu, dict.fromkeys((1, 2), SLOW))
     default = engine(builder.entry, {"times": 4})
-    kept = run.run(default, named(1, 2))
+    kept = run(default, named(1, 2))
     assert kept.plan == default.plan
     assert [one.verdict for one in kept.routes] == ["kept", "not faster", "not faster"]
     assert all(one.times and one.times.ratio > 1 for one in kept.routes[1:])
@@ -125,8 +140,8 @@ def test_slower_routes_leave_the_default_engine(
 def test_a_default_engine_that_drifts_is_replaced_by_any_that_does_not(
     bundle: Bundle, package: TensorRTPackage, gpu: Gpu
 ) -> None:
-    run, builder, _ = competition(bundle, package, gpu, {1: SLOW})
-    kept = run.run(engine(builder.entry, {"shift": 3}), named(1))
+    run, builder, _ = runner(bundle, package, gpu, {1: SLOW})
+    kept = run(engine(builder.entry, {"shift": 3}), named(1))
     assert kept.plan == plan_of(builder.entry, **SLOW)
     assert [one.verdict for one in kept.routes] == ["drifted", "kept"]
     assert "mu" in (kept.routes[0].reason or "")
@@ -135,8 +150,8 @@ def test_a_default_engine_that_drifts_is_replaced_by_any_that_does_not(
 def test_what_there_was_no_time_for_is_listed_and_not_built(
     bundle: Bundle, package: TensorRTPackage, gpu: Gpu
 ) -> None:
-    run, builder, _ = competition(bundle, package, gpu, {1: {}}, minutes=0.0)
-    kept = run.run(engine(builder.entry, SLOW), named(1))
+    run, builder, _ = runner(bundle, package, gpu, {1: {}}, minutes=0.0)
+    kept = run(engine(builder.entry, SLOW), named(1))
     assert builder.asked == []
     assert [one.verdict for one in kept.routes] == ["kept", "not tried"]
     assert kept.routes[1].reason == "the 0 minutes of --tune-minutes were over"
@@ -154,9 +169,16 @@ def test_two_that_gain_are_tried_together(
         built.append(settings.tuner)
         return engine(entry, {"times": work[settings.tuner]})
 
-    run = Competition(entry, request, reference(), build, Console(quiet=True))
     routes = [(text, RouteSettings(tuner=text)) for text in ("-b=2", "-a=1")]
-    kept = run.run(engine(entry, {"times": work[""]}), routes)
+    kept = fastest_engine(
+        engine(entry, {"times": work[""]}),
+        routes,
+        build,
+        entry=entry,
+        request=request,
+        reference=reference(),
+        console=Console(quiet=True),
+    )
     assert built == ["-b=2", "-a=1", "-a=1 -b=2"]
     assert kept.routes[-1].name == "all that were faster"
     assert kept.routes[-1].verdict == "kept"
@@ -165,8 +187,8 @@ def test_two_that_gain_are_tried_together(
 def test_an_engine_that_does_not_run_is_no_reason_to_stop(
     bundle: Bundle, package: TensorRTPackage, gpu: Gpu, stand_in: StandIn
 ) -> None:
-    run, builder, _ = competition(bundle, package, gpu, {1: {"fails": 1}, 2: {"times": 1}})
-    kept = run.run(engine(builder.entry, SLOW), named(1, 2))
+    run, builder, _ = runner(bundle, package, gpu, {1: {"fails": 1}, 2: {"times": 1}})
+    kept = run(engine(builder.entry, SLOW), named(1, 2))
     found: dict[str, Any] = {one.name: one for one in kept.routes}
     assert found["level 1"].verdict == "failed"
     assert "no kernel" in found["level 1"].reason

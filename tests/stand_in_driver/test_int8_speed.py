@@ -17,9 +17,13 @@ from rich.console import Console
 from motorvae.export.tensorrt import add_engines
 from motorvae.export.tensorrt.add_engines import add_engines_to_bundle
 from motorvae.export.tensorrt.build import BuiltEngine, EngineBuildRequest
+from motorvae.export.tensorrt.dla import DlaRequest
+from motorvae.export.tensorrt.int8_speed import comparable_fp16, with_fp16_to_compare
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
+from motorvae.runtime.core.errors import BackendError, EngineError
+from motorvae.runtime.engines import select
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.open import EngineRequest
 from motorvae.runtime.engines.select import select_engine
@@ -110,6 +114,28 @@ def test_an_int8_engine_that_is_slower_is_not_kept_and_never_runs(
         assert "not int8, which was asked for, as int8 is not faster than fp16" in chosen.remarks
 
 
+def test_where_the_fp16_engine_does_not_open_nobody_says_that_int8_was_passed_over(
+    graphs: Bundle, package: TensorRTPackage, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another runner may do INT8 then, which was asked for."""
+    built(graphs, package, gpu, "fp16", {}, monkeypatch)
+    built(graphs, package, gpu, "int8", {"encoder int8 mu": SLOW}, monkeypatch)
+    assert slower_int8(graphs, "encoder", package, gpu, ("mu",)) is not None
+    damaged = GraphKey("encoder", "fp16", "mu").engine_paths(graphs.folder, "tensorrt")[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    told: list[str] = []
+
+    def other_runner(selection: Any, *_: str) -> None:
+        told[:] = selection.passed_over
+        raise BackendError("far enough")
+
+    monkeypatch.setattr(select._Selection, "graph", other_runner)
+    with pytest.raises(BackendError, match="far enough"):
+        select_engine(graphs, "encoder", EngineRequest(precision="int8", outputs=("mu",)))
+    assert any("encoder.mu.fp16.tensorrt.engine has" in reason for reason in told)
+    assert not [reason for reason in told if "which was asked for" in reason]
+
+
 def test_an_int8_engine_that_is_faster_is_kept_with_both_times(
     graphs: Bundle, package: TensorRTPackage, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +153,26 @@ def test_an_int8_engine_that_is_faster_is_kept_with_both_times(
     chosen = select_engine(graphs, "encoder", request)
     chosen.backend.close()
     assert (chosen.precision, chosen.remarks) == ("int8", "")
+
+
+def test_fp16_engines_that_somebody_asked_for_are_compared_with_or_left_as_they_are(
+    graphs: Bundle, package: TensorRTPackage, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = EngineBuildRequest(package, gpu, "int8", BatchProfile())
+    both, alone = ("fp16", "int8"), ("int8",)
+    assert with_fp16_to_compare(graphs, alone, request) == both  # there is none
+    built(graphs, package, gpu, "fp16", {}, monkeypatch)
+    assert with_fp16_to_compare(graphs, alone, request) == alone
+    others = (
+        replace(request, profile=BatchProfile(min=2, opt=2, max=2)),
+        replace(request, dla=DlaRequest(0, fallback=True)),
+    )
+    for other in others:
+        assert with_fp16_to_compare(graphs, alone, other) == alone
+        with pytest.raises(EngineError, match="other batches or another core, and stays"):
+            comparable_fp16(graphs, graphs.entry(GraphKey("encoder", "fp16", "mu")), other)
+    newer = replace(request, package=replace(package, version="10.99.0"))
+    assert with_fp16_to_compare(graphs, alone, newer) == both  # nobody here can run them
 
 
 def test_an_earlier_engine_that_is_slower_now_goes(
@@ -177,6 +223,22 @@ def test_what_another_gpu_measured_says_nothing_of_this_one(
     )
     for other_package, other in others:
         assert slower_int8(graphs, "encoder", other_package, other, ("mu",)) is None
+
+
+def test_what_was_measured_of_another_int8_graph_says_nothing_of_this_one(
+    graphs: Bundle, package: TensorRTPackage, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibrated anew, its layers may be others; the FP16 engine and its manifest stay."""
+    built(graphs, package, gpu, "fp16", {}, monkeypatch)
+    built(graphs, package, gpu, "int8", {"encoder int8 mu": SLOW}, monkeypatch)
+    assert slower_int8(graphs, "encoder", package, gpu, ("mu",)) is not None
+    mu = GraphKey("encoder", "int8", "mu", "tensorrt")
+    entries = [
+        one.model_copy(update={"sha256": "cd" * 32}) if one.key == mu else one
+        for one in graphs.manifest.graphs
+    ]
+    anew = bundle_of(graphs.folder, *entries)
+    assert slower_int8(anew, "encoder", package, gpu, ("mu",)) is None
 
 
 def test_engines_of_earlier_versions_run_as_before(forms: Bundle, package: TensorRTPackage) -> None:

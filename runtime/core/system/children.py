@@ -28,13 +28,15 @@ def python_code(code: str, *args: str) -> list[str]:
 def processor_s(pid: int) -> float:
     """Return the seconds of processor time that a process and its children have had; Linux only.
 
-    What is gone, or belongs to another user, counts as nothing.
+    Children that have ended count once their parent has waited for them, as it then has their time.
+    A process that is gone, or whose files cannot be read, counts as nothing.
     """
     seconds = 0.0
     with contextlib.suppress(OSError, ValueError, IndexError):
-        # proc(5): after the name, which may hold anything, utime and stime are fields 14 and 15.
+        # proc(5): after the name, which may hold anything, utime, stime, cutime and cstime are
+        # fields 14 to 17.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        seconds = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError, ValueError):
             seconds += sum(processor_s(int(child)) for child in children.read_bytes().split())

@@ -2,9 +2,7 @@
 
 Locked means that the lowest and the highest allowed clock are the same; the governor stays what it
 was (inevitablekl/edge-ai-defect: CPU 1728000 kHz, GPU 1020000000 Hz, governors schedutil and
-nvhost_podgov). Names of the GPU's folder: 17000000.gpu (Orin), 17000000.ga10b (Orin, JetPack 5),
-17000000.gv11b (Xavier), 57000000.gpu (Nano), gpu-gpc-0 (Thor; rbonghi/jetson_stats issue 885).
-The memory's clock, EMC, is readable by root alone; on Thor it is the device bwmgr.
+nvhost_podgov). The memory's clock, EMC, is readable by root alone; on Thor it is the device bwmgr.
 """
 
 from __future__ import annotations
@@ -15,12 +13,12 @@ from typing import NamedTuple
 
 from ..finding import Finding
 from .power import PowerModes
+from .readings import JETSON_GPU
 from .tree import Tree, Unread
 
 _CPU = "/sys/devices/system/cpu"
 _POLICIES = f"{_CPU}/cpufreq"
 _DEVFREQ = "/sys/class/devfreq"
-_GPU = r"(?:[0-9a-f]{1,16}\.)?(?:gpu|ga10b|gv11b|gp10b|gm20b)(?:\.[0-9]{1,3})?|gpu-gpc-[0-9]{1,3}"
 _EMC = "/sys/kernel/debug/bpmp/debug/clk/emc/rate"
 _EMC_CAP = "/sys/kernel/nvpmodel_clk_cap/emc"
 _MOST_CORES = 1024
@@ -60,7 +58,7 @@ def cpu_clock(tree: Tree) -> Clock | None:
 
 def gpu_clock(tree: Tree) -> Clock | None:
     """Return what the GPU is allowed, or None."""
-    folders = [f"{_DEVFREQ}/{name}" for name in tree.names(_DEVFREQ, _GPU)]
+    folders = [f"{_DEVFREQ}/{name}" for name in tree.names(_DEVFREQ, JETSON_GPU)]
     clocks = [_clock(tree, folder, ("min_freq", "max_freq"), 1e6) for folder in folders]
     governors = [_short(tree.read(f"{folder}/governor")) for folder in folders]
     return _together([c for c in clocks if c], [g for g in governors if g])

@@ -18,13 +18,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..finding import Finding
+from .readings import is_temperature, slows_down
 from .tree import Tree, Unread
 
 _THERMAL = "/sys/class/thermal"
-_THROTTLES = re.compile(r"(?:thermal-)?(?:cpufreq|devfreq)-\S{1,60}|(?!hot-surface-)\S{1,60}-alert")
-"""Cooling devices that lower clocks, unlike fans, and unlike the one that only says that a case is
-hot to the touch."""
-_COLDEST, _HOTTEST = -40_000, 250_000  # millidegrees; a sensor without power may say -256000
 _MOST_ZONES = 64
 _MOST_TRIPS = 16
 _MOST_BOUND = 64
@@ -42,28 +39,28 @@ class Zone(NamedTuple):
 
 
 class Heat(NamedTuple):
-    """Zones that answer, names of those that do not, cooling devices that lower clocks now.
+    """Zones that answer, those that do not and why, cooling devices that lower clocks now.
 
     And how long one of the latter has lowered them since the boot, where the kernel counts that.
     """
 
     zones: tuple[Zone, ...]
-    silent: tuple[str, ...]
-    forbidden: bool  # whether another user may read the silent ones
+    silent: tuple[tuple[str, Unread], ...]
     throttling: tuple[str, ...]
     throttled_s: float | None
 
 
 def heat_of(tree: Tree) -> Heat:
     """Read every zone and every cooling device."""
-    zones, silent, forbidden = [], [], False
+    zones, silent = [], []
     for folder in tree.names(_THERMAL, r"thermal_zone[0-9]{1,4}")[:_MOST_ZONES]:
         path = f"{_THERMAL}/{folder}"
         name = _name_of(tree, path) or folder
         now = tree.number(f"{path}/temp")
-        if isinstance(now, Unread) or not _COLDEST < now < _HOTTEST:
-            silent.append(name)
-            forbidden = forbidden or (isinstance(now, Unread) and now.forbidden)
+        if isinstance(now, Unread):
+            silent.append((name, now))
+        elif not is_temperature(now):
+            silent.append((name, Unread("no temperature")))
         else:
             trips = _trips(tree, path)
             zones.append(Zone(name, now / 1e3, trips.get("passive"), trips.get("critical")))
@@ -71,21 +68,22 @@ def heat_of(tree: Tree) -> Heat:
     for folder in tree.names(_THERMAL, r"cooling_device[0-9]{1,4}")[: 4 * _MOST_ZONES]:
         device = _name_of(tree, f"{_THERMAL}/{folder}")
         state = tree.number(f"{_THERMAL}/{folder}/cur_state")
-        if not (device and _THROTTLES.fullmatch(device)):
+        if not (device and slows_down(device)):
             continue
         if not isinstance(state, Unread) and state > 0:
             throttling.append(device)
         span = _lowered_s(tree.read(f"{_THERMAL}/{folder}/stats/time_in_state_ms"))
         spans += [] if span is None else [span]
     longest = max(spans, default=None)
-    return Heat(tuple(zones), tuple(silent), forbidden, tuple(throttling), longest)
+    return Heat(tuple(zones), tuple(silent), tuple(throttling), longest)
 
 
 def check_heat(tree: Tree) -> Iterator[Finding]:
     """Say how hot it is, and whether that costs speed now."""
     what, heat = "temperature", heat_of(tree)
     if not heat.zones and not heat.throttling:
-        reason = "not readable as this user" if heat.forbidden else "could not be read"
+        forbidden = [unread.reason for _, unread in heat.silent if unread.forbidden]
+        reason = forbidden[0] if forbidden else "could not be read"
         yield Finding(what, reason, "optional", f"cat {_THERMAL}/thermal_zone*/temp")
         return
     parts = []
@@ -96,7 +94,7 @@ def check_heat(tree: Tree) -> Iterator[Finding]:
     if heat.throttled_s:
         parts.append(f"clocks were lowered for {heat.throttled_s:,.1f} s since the boot")
     if heat.silent:
-        parts.append(f"no answer from {', '.join(heat.silent)}")
+        parts.append(f"no answer from {', '.join(name for name, _ in heat.silent)}")
     over = [zone.name for zone in heat.zones if zone.throttles and zone.now >= zone.throttles]
     close = [
         zone.name
@@ -134,9 +132,9 @@ def _trips(tree: Tree, path: str) -> dict[str, float]:
         kind = tree.read(f"{path}/{name}")
         at = tree.number(f"{path}/{name.removesuffix('type')}temp")
         devices = bound.get(int(name.split("_")[2]))
-        if kind == "passive" and devices and not any(map(_THROTTLES.fullmatch, devices)):
+        if kind == "passive" and devices and not any(map(slows_down, devices)):
             continue
-        if isinstance(kind, str) and not isinstance(at, Unread) and 0 < at < _HOTTEST:
+        if isinstance(kind, str) and not isinstance(at, Unread) and at > 0 and is_temperature(at):
             found[kind] = min(found.get(kind, at / 1e3), at / 1e3)
     return found
 

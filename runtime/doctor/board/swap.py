@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ...core.system.memory import listed_bytes
 from ..finding import Finding
 from .tree import Tree, Unread
 
 _SWAPS = "/proc/swaps"
+_MEMINFO = "/proc/meminfo"
 _ZRAM_SERVICE = "/etc/systemd/nvzramconfig.sh"
 _MOST_USED = 0.5  # of the swap, beyond which pages of a stream may be among them
 _LITTLE_MEMORY = 9 << 30  # a board with 8 GB shows less
@@ -55,8 +57,9 @@ def check_swap(tree: Tree) -> Iterator[Finding]:
         yield Finding(what, f"could not be read: {_SWAPS} is {swap.reason}", "optional", "free -h")
         return
     if not swap.total:
-        command = None
-        if 0 < _memory_bytes(tree) < _LITTLE_MEMORY:
+        meminfo, command = tree.read(_MEMINFO), None
+        memory = None if isinstance(meminfo, Unread) else listed_bytes(meminfo, "MemTotal")
+        if memory and memory < _LITTLE_MEMORY:
             command = "sudo fallocate -l 4G /swapfile  # then chmod 600, mkswap and swapon"
             if tree.has(_ZRAM_SERVICE):
                 command = "sudo systemctl enable --now nvzramconfig"
@@ -69,10 +72,3 @@ def check_swap(tree: Tree) -> Iterator[Finding]:
         yield Finding(what, f"{found}: a stream may wait for its memory", "warn", command)
     else:
         yield Finding(what, found)
-
-
-def _memory_bytes(tree: Tree) -> int:
-    """Return the size of the memory, or 0."""
-    text = tree.read("/proc/meminfo")
-    found = None if isinstance(text, Unread) else re.search(r"MemTotal:\s+([0-9]{1,15}) kB", text)
-    return int(found[1]) << 10 if found else 0

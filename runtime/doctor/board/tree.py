@@ -9,8 +9,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_BYTES = 64 << 10
-"""Of a file in sysfs or /etc; none that is asked for holds as much."""
+from ...core.system.small_files import MOST_BYTES, bytes_of_small_file
+
 MOST_ENTRIES = 4096
 _MOST_LINKS = 8
 _LONGEST_NUMBER = 20  # digits; a 64-bit number has no more
@@ -29,11 +29,6 @@ class Unread:
     """Why a file could not be read, as a clause."""
 
     reason: str
-
-    @property
-    def absent(self) -> bool:
-        """Whether there is no such file, which may be meant."""
-        return self.reason == _REASONS[errno.ENOENT]
 
     @property
     def forbidden(self) -> bool:
@@ -128,24 +123,6 @@ class Tree:
                 else (path.parent / target)
             )
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-
-def bytes_of_small_file(path: Path, most: int) -> bytes | None:
-    """Return at most so many bytes of a file, whatever size it claims to have.
-
-    None where it is no regular file: a pipe, which may be waited for, a device, a folder. An
-    OSError where it cannot be read, or a ValueError where there is no such name.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        return None
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    try:
-        data = bytearray()
-        while len(data) < most and (piece := os.read(handle, most - len(data))):
-            data += piece
-        return bytes(data)
-    finally:
-        os.close(handle)
 
 
 def _unread(error: OSError | ValueError) -> Unread:

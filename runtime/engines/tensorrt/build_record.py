@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from ...bundle.graph_key import Variant
-from ...core.errors import sentence_list
+from ...core.errors import shortened
 from ...core.spec import StrictModel
 
 LEAST_GAIN = 0.02
@@ -148,6 +148,7 @@ class Int8Speed(StrictModel):
 
     Attributes:
         int8: The variant of the INT8 graph.
+        int8_sha256: Of the INT8 graph; what was measured of another says nothing of this one.
         fp16: The variant of the FP16 graph that streams would run instead; None where there is
             none.
         times: The INT8 engine's time and the FP16 one's in the same turns; None where they were
@@ -156,6 +157,7 @@ class Int8Speed(StrictModel):
     """
 
     int8: Variant
+    int8_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     fp16: Variant | None = None
     times: PairedTimes | None = None
     reason: str | None = None
@@ -178,9 +180,3 @@ class Int8Speed(StrictModel):
             return f"whether int8 is faster than fp16 was not measured: {self.reason}"
         verdict = "not faster" if self.is_slower else "faster"
         return f"int8 is {verdict} than fp16 on this GPU: {self.times.sentence}"
-
-
-def shortened(names: tuple[str, ...], most: int = 5) -> str:
-    """Return names as a list in a sentence, of many only the first."""
-    more = len(names) - most
-    return sentence_list([*names[:most], *([f"{more} more"] if more > 0 else [])])

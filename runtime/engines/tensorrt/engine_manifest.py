@@ -16,7 +16,7 @@ from typing_extensions import Self
 from ...bundle.graph_key import GraphKey, Part, Precision, Variant
 from ...bundle.manifest import FileEntry, GraphReport
 from ...core.documents import MOST_JSON, bytes_of_file, document_from_bytes
-from ...core.errors import EngineFitError
+from ...core.errors import EngineFitError, shortened
 from ...core.spec import StrictModel
 from ...signing.machine_key import MachineKey
 from ..gpu_info import Gpu
@@ -77,8 +77,6 @@ class PrecisionReport(StrictModel):
         asked: The same as the graph's own types have it; an engine may do otherwise.
         kept_float32: Nodes that an FP16 graph keeps in float32 by intention.
         asked_weights: The formats of weights as the graph has them, where nodes are kept.
-        asked_outputs: Those of values that layers hand on, likewise; the label does not go by them,
-            as a fused engine has others.
         dla: Which layers run on a DLA core; None where it uses none.
     """
 
@@ -91,8 +89,15 @@ class PrecisionReport(StrictModel):
     asked: dict[str, int]
     kept_float32: tuple[str, ...] = ()
     asked_weights: dict[str, int] = Field(default_factory=dict)
-    asked_outputs: dict[str, int] = Field(default_factory=dict)
     dla: DlaPlacement | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_asked_outputs(cls, content: object) -> object:
+        """Leave out what motorVAE wrote before schema 5, and no label went by."""
+        if isinstance(content, dict):
+            return {name: value for name, value in content.items() if name != "asked_outputs"}
+        return content
 
     def shares(self, precision: Precision) -> tuple[float, float]:
         """Return the share of weights and of layer outputs in a format; 0 where none is known."""
@@ -154,9 +159,7 @@ class PrecisionReport(StrictModel):
         weights, outputs = self.shares(precision)
         kept = ""
         if self.kept_float32:
-            names = ", ".join(self.kept_float32[:3])
-            more = len(self.kept_float32) - 3
-            kept = f", and by intention not {names}{f' and {more} more' if more > 0 else ''}"
+            kept = f", and by intention not {shortened(self.kept_float32, 3)}"
         return (
             f"{weights:.2%} of weights ({self.weights_from}) and {outputs:.2%} of layer outputs "
             f"({self.outputs_from}) are {precision}{kept}{placed}"
@@ -191,10 +194,11 @@ class EngineManifest(StrictModel):
     """Everything that an engine's `.json` holds.
 
     Version 3 had no `built_here`, and so does an engine manifest that it was taken out of. Version
-    5 added `routes` and `int8_speed`, and `dla` in the precision report.
+    5 added `routes` and `int8_speed`, and in the precision report `dla` in place of
+    `asked_outputs`.
 
     Attributes:
-        routes: The build routes that competed for this engine; none where it was built one way.
+        routes: The build routes that were tried for this engine; none where it was built one way.
         int8_speed: How INT8 and FP16 engines of this part compare on this GPU, in the engine
             manifests of both.
     """

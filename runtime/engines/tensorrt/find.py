@@ -136,11 +136,13 @@ def slower_int8(
 
     It is about the INT8 graph that would run for these outputs, and lies in the engine manifests of
     both precisions, of which the slower one's engine may be gone. One that was taken on another GPU
-    or by another version of the package says nothing of this machine.
+    or by another version of the package says nothing of this machine, and none of another graph.
     """
     wanted = outputs or OUTPUTS[part]
     graphs = graphs_for_engines(bundle, GraphKey(part, "int8", target="tensorrt"))
-    variant = next((entry.variant for entry in graphs if entry.gives(wanted)), None)
+    int8 = next((entry for entry in graphs if entry.gives(wanted)), None)
+    if int8 is None:
+        return None
     for precision in ("int8", "fp16"):
         for entry in graphs_with_engine(bundle, GraphKey(part, precision), package.name):
             with contextlib.suppress(EngineFitError):  # what is wrong with it is said elsewhere
@@ -148,7 +150,8 @@ def slower_int8(
                 if manifest.gpu != gpu.name or manifest.mismatch(package, gpu, entry.sha256):
                     continue
                 for speed in manifest.int8_speed:
-                    if speed.int8 == variant and speed.is_slower:
+                    is_of_it = (speed.int8, speed.int8_sha256) == (int8.variant, int8.sha256)
+                    if is_of_it and speed.is_slower:
                         return speed
     return None
 

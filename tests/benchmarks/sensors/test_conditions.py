@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 
 from motorvae.benchmarks.sensors.conditions import ConditionFiles
+from motorvae.runtime.doctor.board.clocks import gpu_clock
+from motorvae.runtime.doctor.board.heat import heat_of
+from motorvae.runtime.doctor.board.tree import Tree as SystemTree
+from motorvae.runtime.doctor.board.tree import Unread
 
 from .trees import ORIN_NANO, X86, plant
 
@@ -50,3 +54,28 @@ def test_a_machine_that_shows_nothing(tmp_path: Path) -> None:
     files = ConditionFiles(tmp_path)
     assert not files
     assert (files.temperatures(), files.clock(), files.throttling()) == ({}, (None, None), [])
+
+
+@pytest.mark.parametrize("device", ["idle-cpu0", "thermal-cpufreq-0", "gpu-throttle-alert"])
+def test_doctor_and_benchmark_agree_on_what_throttles(tmp_path: Path, device: str) -> None:
+    plant(
+        tmp_path,
+        {
+            "sys/class/thermal/thermal_zone0/type": "cpu-thermal",
+            "sys/class/thermal/thermal_zone0/temp": 200_000,  # of no chip
+            "sys/class/thermal/cooling_device0/type": device,
+            "sys/class/thermal/cooling_device0/cur_state": 2,
+            "sys/class/devfreq/17000000.gp10b/cur_freq": 854_000_000,
+            "sys/class/devfreq/17000000.gp10b/min_freq": 114_000_000,
+            "sys/class/devfreq/17000000.gp10b/max_freq": 1_300_000_000,
+        },
+    )
+    files, board = ConditionFiles(tmp_path), SystemTree(tmp_path)
+    assert files.throttling() == [f"{device} state 2"]
+    assert heat_of(board).throttling == (device,)
+    assert files.temperatures() == {}
+    assert heat_of(board).silent == (("cpu-thermal", Unread("no temperature")),)
+    assert files.gpu_clock() == 854
+    gpu = gpu_clock(board)
+    assert gpu is not None
+    assert gpu.highest == 1300

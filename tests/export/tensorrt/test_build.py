@@ -408,3 +408,15 @@ def test_workspace_respects_shared_memory(
 def test_free_memory_is_less_than_all_of_it() -> None:
     everything = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < free_memory_bytes() < everything
+
+
+def test_a_build_in_a_container_has_what_the_containers_limit_leaves(tmp_path: Path) -> None:
+    for name, text in {
+        "proc/meminfo": "MemTotal: 7800000 kB\nMemAvailable: 4096000 kB\n",
+        "sys/fs/cgroup/memory.max": f"{2 * GIB}\n",
+        "sys/fs/cgroup/memory.current": f"{GIB}\n",
+        "sys/fs/cgroup/memory.stat": "inactive_file 0\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="ascii")
+    assert free_memory_bytes(tmp_path) == GIB

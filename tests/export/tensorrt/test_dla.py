@@ -295,6 +295,10 @@ def test_the_table_and_the_manifest_say_what_runs_where(rtx_bundle: Path) -> Non
             ("--use-dla-core", "0", "--fp16", "--batch", "1,1,1"),
             "TensorRT needs the package tensorrt, which is not installed: ",
         ),
+        (  # one batch size, however it is spelled
+            ("--use-dla-core", "0", "--fp16", "--batch", "01,1, 1"),
+            "TensorRT needs the package tensorrt, which is not installed: ",
+        ),
         (("--tune", "--engine", "none", "--fp16"), "--tune is for TensorRT engines, and none"),
         (("--tune", "--fp16"), "--tune keeps the fastest engine, which only the GPU can tell"),
         (
@@ -304,6 +308,11 @@ def test_the_table_and_the_manifest_say_what_runs_where(rtx_bundle: Path) -> Non
         (("--tune-minutes", "0", "--fp16"), "out of range: take up to 1440"),
         (("--tune-minutes", "nan", "--fp16"), "out of range: take up to 1440"),
         (("--tune-minutes", "5", "--fp16"), "--tune-minutes is for --tune: add that, or leave"),
+        (("--tune-minutes", "10", "--fp16"), "--tune-minutes is for --tune: add that, or leave"),
+        (
+            ("--use-dla-core", "0", "--fp16", "--batch", "01,2,1"),
+            "batch='01,2,1': give fewest,best,most images per run",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_and_changes_nothing(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from motorvae.export.tensorrt.add_engines import add_engines_to_bundle
 from motorvae.export.tensorrt.build import EngineBuildRequest
-from motorvae.export.tensorrt.int8_speed import engines_with_rivals
+from motorvae.export.tensorrt.int8_speed import with_fp16_to_compare
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu
@@ -64,11 +64,13 @@ def test_int8_brings_what_it_is_measured_against(
     gpu: Gpu | NoGpu,
     expected: tuple[Precision, ...],
 ) -> None:
-    assert engines_with_rivals(engines, with_fp16, gpu) == expected
+    request = EngineBuildRequest(import_tensorrt("tensorrt-rtx"), gpu, "int8", BatchProfile())
+    assert with_fp16_to_compare(with_fp16, engines, request) == expected
 
 
 def test_a_bundle_without_fp16_graphs_has_nothing_to_measure_against(with_fp16: Bundle) -> None:
     graphs = tuple(one for one in with_fp16.manifest.graphs if one.precision != "fp16")
     manifest = with_fp16.manifest.model_copy(update={"graphs": graphs})
     bundle = Bundle(with_fp16.folder, manifest)
-    assert engines_with_rivals(("int8",), bundle, ORIN) == ("int8",)
+    request = EngineBuildRequest(import_tensorrt("tensorrt-rtx"), ORIN, "int8", BatchProfile())
+    assert with_fp16_to_compare(bundle, ("int8",), request) == ("int8",)

@@ -263,7 +263,6 @@ def kept_report(**changes: object) -> PrecisionReport:
         "asked": {"fp16": 100, "fp32": 200},
         "kept_float32": ("up1", "up2", "norm", "last"),
         "asked_weights": {"fp16": 60, "fp32": 40},
-        "asked_outputs": {"fp16": 70, "fp32": 30},
     }
     return PrecisionReport(**(fields | changes))  # type: ignore[arg-type]
 

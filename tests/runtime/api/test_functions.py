@@ -420,7 +420,7 @@ SNAPSHOT = {
     f"max_picture=200.0, {ENGINE})",
     "export": "(run='runs/latest', output='bundle', *, replace=False, anyway=False, fp16=False, "
     "keep_float32=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
-    "batch='1,1,8', workspace_mib=None, tune=False, tune_minutes=10.0, use_dla_core=None, "
+    "batch='1,1,8', workspace_mib=None, tune=False, tune_minutes=None, use_dla_core=None, "
     "allow_gpu_fallback=False, weights='best', pretrained=None)",
     "load": "(folder='bundle')",
     "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "

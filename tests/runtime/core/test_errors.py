@@ -79,3 +79,9 @@ def test_a_package_is_named_as_it_is_installed() -> None:
         errors.needed_for("exploring", extra="explore"),
     ):
         raise ModuleNotFoundError("No module named 'sklearn.mixture'", name="sklearn.mixture")
+
+
+def test_a_long_list_says_how_many_more_there_are() -> None:
+    assert errors.shortened(tuple("abcdefg")) == "a, b, c, d, e and 2 more"
+    assert errors.shortened("abc", 3) == "a, b, c"
+    assert errors.shortened(()) == "none"

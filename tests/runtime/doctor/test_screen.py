@@ -11,6 +11,7 @@ import sys
 import venv
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pydantic import ValidationError
@@ -18,6 +19,8 @@ from rich.console import Console
 
 from motorvae.benchmarks.doctor import main
 from motorvae.runtime.core.packages import version_of
+from motorvae.runtime.core.system.memory import available_bytes
+from motorvae.runtime.doctor import screen as screen_module
 from motorvae.runtime.doctor.check_engines import (
     check_bundle,
     check_onnx,
@@ -25,7 +28,6 @@ from motorvae.runtime.doctor.check_engines import (
     cuda_finding,
 )
 from motorvae.runtime.doctor.check_system import (
-    available_bytes,
     cameras_finding,
     check_memory,
     check_opencv,
@@ -230,14 +232,48 @@ def test_a_check_that_hangs_is_a_row_and_the_others_answer(
 def test_a_check_that_computes_past_the_limit_still_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As all of them do on a slow machine."""
+    """As all of them do on a slow machine; its answer comes after the first look at its time."""
     (tmp_path / "av.py").write_text(
-        "import time\nwhile time.process_time() < 6:\n    pass\nraise RuntimeError('at last')\n",
+        "import time\nend = time.monotonic() + 2.7\nwhile time.monotonic() < end:\n    pass\n"
+        "raise RuntimeError('at last')\n",
         encoding="utf-8",
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (row,) = findings_of(("pyav",), NOWHERE, 4)["pyav"]
+    (row,) = findings_of(("pyav",), NOWHERE, 2)["pyav"]
     assert row.found == "the check broke off: RuntimeError: at last"
+
+
+class Silent:
+    """A process that says nothing, on a clock that runs only while it is waited for."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def communicate(self, timeout: float) -> tuple[bytes, bytes]:
+        self.now += timeout
+        raise subprocess.TimeoutExpired("a check", timeout)
+
+
+@pytest.mark.parametrize(
+    ("computes_s", "given_up_s"), [(0, 20), (14.9, 20), (17, 25), (23, 30), (1000, 120)]
+)
+def test_a_check_has_its_limit_and_a_quarter_more_as_long_as_it_computes(
+    computes_s: float, given_up_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent()
+    monkeypatch.setattr(screen_module, "time", silent)
+    monkeypatch.setattr(
+        screen_module, "processor_s", lambda _pid: min(silent.now - 1000, computes_s)
+    )
+    process = cast("subprocess.Popen[bytes]", silent)
+    with pytest.raises(subprocess.TimeoutExpired):
+        screen_module._said_by(process, deadline=1020.0, limit_s=20.0)
+    assert silent.now - 1000 == given_up_s
 
 
 def test_a_check_that_crashes_or_breaks_off_is_a_row(

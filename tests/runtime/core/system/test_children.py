@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from motorvae.runtime.core.system import children
-from motorvae.runtime.core.system.children import python_code, python_module
+from motorvae.runtime.core.system.children import processor_s, python_code, python_module
 
 PLANTED = (
     "tensorrt/__init__.py",
@@ -81,3 +81,22 @@ def test_the_command_imports_nothing_from_there(tmp_path: Path) -> None:
     for name in {*sys.stdlib_module_names} - by_python:
         (tmp_path / f"{name}.py").write_text("open(__file__ + '.ran', 'w')\nraise SystemExit(9)\n")
     assert "motorvae" in run([sys.executable, "-m", "motorvae", "--version"], tmp_path)
+
+
+def test_a_child_that_has_ended_keeps_its_time() -> None:
+    """As where an import has started a compiler."""
+    burn = "import time\nwhile time.process_time() < 0.5:\n    pass"
+    code = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {burn!r}])
+print("ended", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        python_code(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ended\n"
+        had_s = processor_s(process.pid)
+        process.communicate("", timeout=60)
+    assert had_s >= 0.4

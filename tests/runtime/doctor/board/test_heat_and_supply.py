@@ -6,7 +6,7 @@ import pytest
 
 from motorvae.runtime.doctor.board.heat import check_heat
 from motorvae.runtime.doctor.board.identity import Board
-from motorvae.runtime.doctor.board.supply import check_supply
+from motorvae.runtime.doctor.board.supply import check_supply, rails_of
 from motorvae.runtime.doctor.board.tree import Tree
 from motorvae.runtime.doctor.finding import Finding
 
@@ -138,6 +138,44 @@ def test_the_sum_of_a_monitors_channels_is_no_rail(unpack: Unpack) -> None:
     for name, value in (("in7_input", "99"), ("curr7_input", "9999")):
         (root / RAILS / name).write_text(value, encoding="utf-8")
     assert supply(root).found == "never throttled since the boot; VDD_IN 9.3 W"
+
+
+@pytest.mark.parametrize(
+    ("channel", "label", "enabled"),
+    [(2, "NC", "1"), (3, "VDD_SOC", "0"), (4, "VDD_FOURTH", "1"), (2, "", "1")],
+)
+def test_what_is_not_wired_switched_off_or_no_channel_is_no_rail(
+    channel: int, label: str, enabled: str, unpack: Unpack
+) -> None:
+    """Nor does its alarm count."""
+    root = unpack("orin-nano-jp6")
+    for name, text in {
+        f"in{channel}_label": label,
+        f"in{channel}_enable": enabled,
+        f"in{channel}_input": "4984",
+        f"curr{channel}_input": "100",
+        f"curr{channel}_crit_alarm": "1",
+    }.items():
+        (root / RAILS / name).write_text(text, encoding="utf-8")
+    assert [(rail.channel, rail.label) for rail in rails_of(Tree(root))] == [
+        (number, name)
+        for number, name in enumerate(("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"), 1)
+        if number != channel
+    ]
+    assert supply(root).found == "never throttled since the boot; VDD_IN 9.3 W"
+
+
+def test_a_monitor_of_one_channel_is_a_rail_with_and_without_a_name(tmp_path: Path) -> None:
+    """An INA238 has in0 for its shunt, and in1 for its rail."""
+    folder = tmp_path / "sys/class/hwmon/hwmon4"
+    folder.mkdir(parents=True)
+    for name, text in {"name": "ina238", "in1_input": "20000", "curr1_input": "2500"}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (rail,) = rails_of(Tree(tmp_path))
+    assert (rail.alone, rail.label, rail.monitor) == (True, None, "/sys/class/hwmon/hwmon4")
+    assert supply(tmp_path).found == "no counter of over-current could be read"
+    (folder / "label").write_text("VIN\n", encoding="utf-8")
+    assert supply(tmp_path).found.endswith("; VIN 50.0 W")
 
 
 @pytest.mark.parametrize(

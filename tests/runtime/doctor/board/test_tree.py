@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from motorvae.runtime.doctor.board.tree import MOST_BYTES, Tree, Unread, _unread
+from motorvae.runtime.core.system.small_files import MOST_BYTES
+from motorvae.runtime.doctor.board.tree import Tree, Unread, _unread
 
 
 def test_a_text_comes_without_the_nul_of_the_device_tree(tmp_path: Path) -> None:
