@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 from ...runtime.core.errors import MeasurementError, MissingDependencyError, needed_for
 from ..measure.energy import Scope
 from .base import ROOT, Absent, Sensor
-from .ina import _COVERS as RAILS
-from .ina import ina_sensors
+from .ina import RAILS, ina_sensors
 from .rapl import rapl_sensors
 
 if TYPE_CHECKING:
