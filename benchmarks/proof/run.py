@@ -63,8 +63,8 @@ class ProofRun:
     console: Console  # For progress
     command: str
     until_s: float | None = None  # On the monotonic clock: when everything must be over
-    _records: dict[str, StepRecord] = field(default_factory=dict)
-    _unsaved: OutputError | None = None
+    _records: dict[str, StepRecord] = field(default_factory=dict, init=False)
+    _unsaved: OutputError | None = field(default=None, init=False)
 
     def run(self) -> Proof:
         """Run the steps; an interrupt leaves what was found so far, and what was not reached."""

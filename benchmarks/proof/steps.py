@@ -34,6 +34,7 @@ DEVICE_LAYER_TESTS = tuple(
 """Those of that folder which ask the driver; the others are about engines of a GPU of its own."""
 RUN, BUNDLE, RATES = Path("runs/gpu"), Path("bundle"), Path("rates.json")
 """Where the steps train, export and measure the GPU's rates, in the work folder."""
+_BUNDLE_ORIGIN = "the step export makes it; or name a bundle: --model"
 _CHECKOUT = "run it in a checkout of motorVAE, or name one: --checkout"
 _INSTALL: Mapping[str, str] = {
     "torch": "pip install 'motorvae[train]', with a torch that is built for this GPU's CUDA",
@@ -275,7 +276,7 @@ def _model_steps(place: Place) -> tuple[Step, ...]:
         ),
         reader=by_exit_code_or_not,
         modules=("onnx", "onnxscript", "onnxruntime"),
-        files=((own_bundle, "the step export makes it; or name a bundle: --model"),),
+        files=((own_bundle, _BUNDLE_ORIGIN),),
         has_own_model=place.model != own_bundle,
     )
     return train, export, int8
@@ -285,7 +286,7 @@ def _doctor(place: Place, name: str, proves: str, limit_s: float, module: str) -
     """Return a step in which motorvae-doctor gpu measures one engine, and its energy."""
     result, rates = place.work / f"doctor-{name}.json", place.work / RATES
     from_torch = ("--checkpoint", str(place.checkpoint)) if name == "torch" else ()
-    files = [(place.model, "the step export makes it; or name a bundle: --model")]
+    files = [(place.model, _BUNDLE_ORIGIN)]
     if from_torch:
         files.append((place.checkpoint, "the step train makes it; or name a run: --checkpoint"))
     command = (
@@ -319,6 +320,6 @@ def _stream(place: Place) -> Step:
         ),
         reader=of_stream(rows.name),
         modules=("onnxruntime-gpu",),
-        files=((place.model, "the step export makes it; or name a bundle: --model"),),
+        files=((place.model, _BUNDLE_ORIGIN),),
         leaves=(rows,),
     )

@@ -42,9 +42,9 @@ def sensor_line(sensor: SensorFacts) -> str:
         if sensor.update_ms is not None
         else "did not change"
     )
-    idle = f"idle {digits_of(sensor.idle_w)} W" if sensor.idle_w is not None else "idle not known"
+    idle = _idle(sensor) if sensor.idle_w is None else f"{_idle(sensor)} W"
     return (
-        f"{sensor.name} ({sensor.reads}): {sensor.covers}; {rate}; {idle} over "
+        f"{sensor.name} ({sensor.reads}): {sensor.covers}; {rate}; idle {idle} over "
         f"{sensor.idle_s:g} s, not subtracted"
     )
 
@@ -98,7 +98,7 @@ def sensors_table(result: Result) -> GroupTable | None:
                 sensor.reads,
                 sensor.source,
                 digits_of(sensor.update_ms) if sensor.update_ms is not None else "no change",
-                digits_of(sensor.idle_w) if sensor.idle_w is not None else "not known",
+                _idle(sensor),
                 f"{sensor.idle_s:g}",
             )
             for sensor in result.energy.sensors
@@ -176,8 +176,11 @@ def conditions_table(result: Result) -> GroupTable | None:
 
 def _figures(energy: Energy, sensor: SensorFacts) -> tuple[str, str, str]:
     joules, watts = energy.joules_per_latent or 0.0, energy.watts or 0.0
-    idle = digits_of(sensor.idle_w) if sensor.idle_w is not None else "not known"
-    return digits_of(joules * 1e3), digits_of(watts), idle
+    return digits_of(joules * 1e3), digits_of(watts), _idle(sensor)
+
+
+def _idle(sensor: SensorFacts) -> str:
+    return digits_of(sensor.idle_w) if sensor.idle_w is not None else "not known"
 
 
 def _each(energy: Energy) -> str:
