@@ -11,7 +11,6 @@ import tyro
 from ..runtime.core.atomic_files import check_writable
 from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import Color, ModelSpec, Size, spec_from_options
-from .measure.energy import WINDOW_S, WINDOWS
 
 RunGroup = Literal["encoder", "decoder", "path", "threads", "start-up", "import", "stream", "gpu"]
 """Groups of cases that can be asked for; "stream" measures memory as well."""
@@ -21,7 +20,6 @@ GpuEngine = Literal["onnx", "tensorrt", "tensorrt-rtx", "torch"]
 
 _BATCHES, _QUICK_BATCHES = (1, 2, 4, 8, 16, 32), (1,)
 _SAMPLES, _QUICK_SAMPLES = 200, 20
-_QUICK_WINDOW_S = 1.0
 _LOADGEN_S, _QUICK_LOADGEN_S = 60.0, 2.0
 
 
@@ -133,13 +131,6 @@ class RunOptions:
     def loadgen_s(self) -> float:
         """How long LoadGen's runs last at least."""
         return self.loadgen_seconds or (_QUICK_LOADGEN_S if self.quick else _LOADGEN_S)
-
-    @property
-    def energy_window_s(self) -> float:
-        """How long one of the three windows of a case lasts."""
-        if self.energy_seconds is not None:
-            return self.energy_seconds / WINDOWS
-        return _QUICK_WINDOW_S if self.quick else WINDOW_S
 
     @property
     def _sizes(self) -> dict[str, Any]:
