@@ -51,7 +51,7 @@ from .cases.gpu import (
     public_case,
     timed_engine,
 )
-from .gpu_roofline import case_under_roofline, rates_of_gpu
+from .gpu_roofline import case_under_roofline, check_rates, rates_of_gpu
 from .measure.case import NOT_REACHED, Case
 from .measure.result import (
     GpuFacts,
@@ -185,17 +185,15 @@ class Examination:
         return result
 
     def _measure_rates(self) -> None:
-        """Measure the GPU's own rates in a process that gives all its memory back."""
-        if self.rates is not None:
-            if self.rates.device != self.gpu.name:
-                problem = f"the rates are of {self.rates.device}, and this is {self.gpu.name}"
-                self._warnings = (f"no roofline: {problem}",)
-                self.rates = None
-            return
-        self.console.print("measuring: matrix rates and bandwidths of the GPU")
+        """Measure the GPU's own rates in a process that gives all its memory back, if need be."""
         try:
-            self.rates = rates_of_gpu(self.bundle.spec)
+            if self.rates is not None:
+                check_rates(self.rates, self.gpu.name)
+            else:
+                self.console.print("measuring: matrix rates and bandwidths of the GPU")
+                self.rates = rates_of_gpu(self.bundle.spec)
         except (MeasurementError, MissingDependencyError) as error:
+            self.rates = None
             self._warnings = (f"no roofline: {without_private(str(error))}",)
 
     def _under_roofline(self, case: Case, key: GraphKey) -> Case:

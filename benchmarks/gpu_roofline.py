@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..runtime.bundle.graph_key import GraphKey
-from ..runtime.core.documents import bytes_of_file
+from ..runtime.core.documents import document_from_json
 from ..runtime.core.errors import MeasurementError, missing_dependency
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.children import python_module
@@ -28,8 +28,7 @@ def rates_of_gpu(spec: ModelSpec) -> GpuRates:
         MissingDependencyError: torch is not installed.
         MeasurementError: torch finds no GPU, or the process failed; its last line says why.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise missing_dependency("measuring the GPU's rates", "torch", extra="train")
+    _require_torch("measuring the GPU's rates")
     from .measure.roofline import cost_of  # noqa: PLC0415  # torch is optional
 
     if spec.channels is None:
@@ -54,13 +53,27 @@ def rates_of_gpu(spec: ModelSpec) -> GpuRates:
 
 def load_rates(path: Path) -> GpuRates:
     """Read what the process of `rates_of_gpu` wrote; a MeasurementError where it is not that."""
-    again = "measure them again, or leave out --rates"
-    data = bytes_of_file(path, most_bytes=_MOST_BYTES, error=MeasurementError, again=again)
-    try:
-        return GpuRates.model_validate_json(data)
-    except ValueError as error:
-        problem = str(error).splitlines()[0]
-        raise MeasurementError(f"{path} has no rates of a GPU ({problem}): {again}") from error
+    again = "leave out --rates, or measure the rates again"
+    return document_from_json(
+        path, GpuRates, error=MeasurementError, again=again, most_bytes=_MOST_BYTES
+    )
+
+
+def check_rates(rates: GpuRates, gpu: str) -> None:
+    """Check that rates which were measured before make a roofline of the GPU of this name, here.
+
+    Raises:
+        MissingDependencyError: torch, with which what an encoder costs is counted, is not there.
+        MeasurementError: They are of another GPU.
+    """
+    _require_torch("the roofline of rates that were measured before")
+    if rates.device != gpu:
+        raise MeasurementError(f"the rates are of {rates.device}, and this is {gpu}")
+
+
+def _require_torch(feature: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise missing_dependency(feature, "torch", extra="train")
 
 
 def case_under_roofline(case: Case, rates: GpuRates, spec: ModelSpec, key: GraphKey) -> Case:

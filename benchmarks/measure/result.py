@@ -182,6 +182,7 @@ class MachineRates(TypedDict):
 class GpuRates(StrictModel):
     """What a GPU does at best, as far as torch finds it."""
 
+    schema_version: Literal[1] = 1
     device: str  # The GPU's name as torch has it
     torch: str  # Version of torch
     matrix: dict[Precision, Rate]  # 2 n^3 operations a sample; float32 without TF32, as engines do

@@ -333,8 +333,8 @@ def test_rates_of_another_gpu_make_no_roofline_and_no_rates_are_refused(
     file.write_text("{}", encoding="utf-8")
     code, said = doctor("gpu", *args, "--rates", file)
     assert (code, said.count("\n")) == (1, 1)
-    assert "rates.json has no rates of a GPU (" in said
-    assert "measure them again, or leave out --rates" in said
+    assert "rates.json has schema_version=None, and this motorVAE reads 1: leave out" in said
+    assert "--rates, or measure the rates again with this version" in said
     assert not output.exists()
 
 
