@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
@@ -119,3 +120,10 @@ def cases_from_file(path: Path) -> list[Case]:
             }
             found.append(Case(**head, **parts))
         return found
+
+
+def luma_of_clip(path: Path) -> Image:
+    """Return the (N, H, W) luma that FFmpeg decodes from a video here, without any conversion."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray()[: frame.height] for frame in container.decode(video=0)]
+    return np.stack(frames).astype(np.uint8)

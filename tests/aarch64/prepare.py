@@ -21,7 +21,7 @@ from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 from ..runtime.pixels.coded_frames import BT470BG, BT709, FULL, LIMITED, frame_of, raw_of
 from ..trt_api.releases import bindings_of, tensorrt_release
-from .cases import Case, Image, planes_of, save_cases, spec_of
+from .cases import Case, Image, luma_of_clip, planes_of, save_cases, spec_of
 from .roots import TENSORRT, NotPossibleError, digest_of
 
 ENGINES = (("onnx", "fp32"), ("onnx", "fp16"), ("openvino", "fp32"))
@@ -70,6 +70,7 @@ def expected_here(folder: Path) -> Path:
     for clip in CLIPS:
         output = f"{clip}.jsonl"
         _motorvae(folder, "stream", clip, "--model", "bundle", "--output", output)
+        np.save(folder / f"{clip}.npy", luma_of_clip(folder / clip))
     for title, requirement, major, newest in TENSORRT:
         if sys.version_info.minor > newest:
             continue
