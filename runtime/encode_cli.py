@@ -28,7 +28,7 @@ from .bulk.run import (
 )
 from .bundle.load import Bundle, load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
-from .core.errors import ConfigError, SourceError
+from .core.errors import ConfigError, SourceError, UsageError
 from .core.spec import Matrix
 from .core.system.locks import output_locked
 from .engines.open import EngineRequest
@@ -43,7 +43,11 @@ MOST_WORKERS = 1024
 class EncodeOptions:
     """Options of motorvae-encode."""
 
-    data: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    data: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="DATA ...", help_behavior_hint="(also: --data DATA)"),
+    ] = ()
     """Folders of images, searched recursively, images, patterns, videos, lists of paths (.txt, or a
     column of .parquet), tar shards, or addresses of these."""
     model: Path = Path("bundle")
@@ -52,11 +56,11 @@ class EncodeOptions:
     """Where rows go: an .npz file, or a .parquet folder, which also has a row for each image that
     does not decode. An earlier one is kept under a number."""
     every: int = 1
-    """Take each so many frames of a video one."""
+    """Of a video take each frame whose number is a multiple of this."""
     column: str = "path"
     """The column of Parquet listings that names the images."""
-    ood: bool = True
-    """Measure how far each image is from what the model knows, where the bundle can tell."""
+    ood: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: measured)")] = True
+    """Do without ood_score and is_ood, which say how far an image is from what the model knows."""
     ood_above: float = OOD_ABOVE
     """The percentile of known images past which is_ood says so."""
     batch_size: int | None = None
@@ -128,6 +132,8 @@ class EncodeOptions:
 
 
 def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) -> None:
+    if not options.data:
+        raise UsageError("no data: name a folder, a pattern, a list, shards or a video")
     request = options.request()
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
@@ -222,7 +228,7 @@ def _bar(console: Console, progress: Progress) -> Bar:
 encode_main = Command(
     EncodeOptions,
     _encode,
-    "Encode images and videos, however many, to one .npz file or a folder of Parquet files.",
+    "Encode images and videos, however many, to an .npz file or Parquet files.",
     prog="motorvae-encode",
     positional=("--data", "--source"),
     hints={

@@ -6,7 +6,7 @@ import contextlib
 import queue
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -161,7 +161,8 @@ class EncoderPool(Closing):
     def rows_of(self, items: Sequence[Item]) -> Rows:
         """Decode and encode one batch in the thread that calls; there may be no item in it."""
         fitted = [fitted_from_item(item, self.spec, self._request.limit) for item in items]
-        latents = self._latents(items, fitted)
+        latents = self.latents_of(fitted)
+        self._check_finite(items, fitted, latents)
         numbers = {name: np.full(len(items), UNKNOWN[name], NUMBERS[name]) for name in NUMBERS}
         for row, one in enumerate(fitted):
             if one.shape is not None:
@@ -182,30 +183,38 @@ class EncoderPool(Closing):
             ),
         )
 
-    def _latents(self, items: Sequence[Item], fitted: Sequence[Fitted]) -> dict[str, Floats]:
+    def latents_of(self, fitted: Sequence[Fitted]) -> dict[str, Floats]:
+        """Encode what decoded of a batch; (N, D) float32 each, NaN for what did not.
+
+        BackendError where the encoder fails.
+        """
         names = ("mu", "log_var") if self.spec.has_log_var else ("mu",)
         size = self.spec.latent_size
-        latents = {name: np.full((len(items), size), np.nan, np.float32) for name in names}
-        rows = [row for row, one in enumerate(fitted) if one.pixels is not None]
+        latents = {name: np.full((len(fitted), size), np.nan, np.float32) for name in names}
+        rows = [(row, one.pixels) for row, one in enumerate(fitted) if one.pixels is not None]
         if not rows:
             return latents
         with self._engines.one() as backend:
             batch = np.empty((len(rows), *self.spec.input_shape), backend.input_dtype)
-            for place, row in enumerate(rows):
-                pixels = fitted[row].pixels
-                if pixels is not None:
-                    write_input(pixels, batch[place])
+            for place, (_, pixels) in zip(batch, rows, strict=True):
+                write_input(pixels, place)
             results = backend.run(batch)
         for name, into in latents.items():
-            values = results[name]
-            finite = np.isfinite(values).all(axis=1)
-            if not finite.all():
-                raise BackendError(
-                    f"the latent of {items[rows[int(np.argmin(finite))]].name} is not finite: "
-                    "export the bundle again and read its verification"
-                )
-            into[rows] = values
+            into[[row for row, _ in rows]] = results[name]
         return latents
+
+    @staticmethod
+    def _check_finite(
+        items: Sequence[Item], fitted: Sequence[Fitted], latents: Mapping[str, Floats]
+    ) -> None:
+        decoded = np.array([one.pixels is not None for one in fitted], bool)
+        for values in latents.values():
+            broken = decoded & ~np.isfinite(values).all(axis=1)
+            if broken.any():
+                raise BackendError(
+                    f"the latent of {items[int(np.argmax(broken))].name} is not finite: export the "
+                    "bundle again and read its verification"
+                )
 
     def _judge(
         self,
