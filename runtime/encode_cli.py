@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from .bulk.cluster.ray_pool import TASK_IMAGES, ClusterRequest, RayPool
 from .bulk.encoder_pool import EncoderPool, PoolRequest
 from .bulk.inputs import Inputs
 from .bulk.parts import Job, PartFacts, Parts
@@ -66,7 +67,8 @@ class EncodeOptions:
     batch_size: int | None = None
     """Images in each run of the encoder; by default what a trial at the start shows to be best."""
     workers: int | None = None
-    """Threads that read and decode; by default one for each core."""
+    """Threads that read and decode; by default one for each core. On a cluster those of each of its
+    workers, of which there are as many as there is room for."""
     part_images: int = PART_IMAGES
     """Images in each part that is written as the run goes on: what is lost when it is killed."""
     restart: bool = False
@@ -79,6 +81,11 @@ class EncodeOptions:
     default the default one; of several, or without one, that of the largest picture."""
     max_picture: float = MAX_PICTURE
     """Megapixels that an image file may have; a larger one is skipped and is not decoded."""
+    run_by: Annotated[Literal["local", "ray"], tyro.conf.arg(name="engine")] = "local"
+    """local: this machine alone. ray: the machines of a Ray cluster."""
+    address: str | None = None
+    """HOST:PORT of the cluster's head, or auto for the one that this machine is a node of; by
+    default that of RAY_ADDRESS, or else one that is started on this machine for this run."""
     engine: EngineRequest = field(default_factory=EngineRequest)
     """Which engine runs."""
 
@@ -95,6 +102,8 @@ class EncodeOptions:
             part_images=self.part_images,
         )
         request.check(self.output)
+        if self.address is not None and self.run_by != "ray":
+            raise ConfigError(f"--address {self.address} is of a cluster: add --engine ray")
         if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
             raise ConfigError(f"workers={self.workers} is out of range: take 1 to {MOST_WORKERS}")
         if not 0 < self.ood_above <= 100:
@@ -104,17 +113,20 @@ class EncodeOptions:
             )
         return request
 
-    def pool(self, bundle: Bundle, rebuild: Rebuild | None) -> EncoderPool:
-        """Open the engines."""
+    def pool(self, bundle: Bundle, rebuild: Rebuild | None) -> EncoderPool | RayPool:
+        """Open the engines, here or on a cluster."""
         request = PoolRequest(
             self.engine,
             limit_for(bundle.spec, self.max_picture),
             self.workers,
             self.ood_above if self.ood else None,
         )
+        if self.run_by == "ray":
+            task = min(self.part_images, TASK_IMAGES)
+            return RayPool(bundle, request, ClusterRequest(self.address, task))
         return EncoderPool(bundle, request, rebuild)
 
-    def job(self, bundle: Bundle, pool: EncoderPool) -> Job:
+    def job(self, bundle: Bundle, pool: EncoderPool | RayPool) -> Job:
         """Return what this run is of, with the batch size that is asked for or the best one."""
         return Job(
             weights_sha256=bundle.manifest.weights_sha256,
@@ -148,7 +160,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
             is_size_asked=options.batch_size is not None,
         )
         printed = len(pool.notes)
-        engines = f"{pool.workers} threads, batches of {job.batch_size}"
+        engines = f"{pool.layout}, batches of {job.batch_size}"
         what = f"{inputs.name} -> {pool.choice.chosen} -> {options.output}; {engines}"
         print_sentence(console, what + pool.choice.remarks)
         if pool.ood_remark:

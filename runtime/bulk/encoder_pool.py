@@ -115,6 +115,11 @@ class EncoderPool(Closing):
         return choice, backends
 
     @property
+    def layout(self) -> str:
+        """How many threads decode, in words."""
+        return "1 thread" if self.workers == 1 else f"{self.workers} threads"
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What there is to know of how the engines run, by now."""
         return self._backends[0].notes

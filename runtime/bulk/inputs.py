@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -270,21 +271,21 @@ class _RemoteFolder:
 
 def file_item(name: str, path: Path, limit: PictureLimit) -> Item:
     """Return the item of a picture file."""
-
-    def content() -> bytes:
-        try:
-            return content_of_file(path, limit)
-        except ValueError as error:  # a name that no file can have
-            raise SourceError(str(error)) from error
-
     try:
         facts = path.stat()
         stamp = f"{facts.st_size}-{facts.st_mtime_ns}"
     except (OSError, ValueError):
         stamp = ""  # reading it says why
-    return Item(name, content, stamp=stamp)
+    return Item(name, partial(_content, path, limit), stamp=stamp)
+
+
+def _content(path: Path, limit: PictureLimit) -> bytes:
+    try:
+        return content_of_file(path, limit)
+    except ValueError as error:  # a name that no file can have
+        raise SourceError(str(error)) from error
 
 
 def address_item(address: str, limit: PictureLimit) -> Item:
     """Return the item of a picture at an address."""
-    return Item(without_credentials(address), lambda: remote_content(address, limit))
+    return Item(without_credentials(address), partial(remote_content, address, limit))

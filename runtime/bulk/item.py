@@ -23,7 +23,8 @@ class Item:
     """
 
     name: str  # what its row is called: a path, an address, or a video and the frame's number
-    # The bytes of a picture file; called once, in any thread. OSError where they cannot be had.
+    # The bytes of a picture file; called once, in any thread, and on a cluster in another process,
+    # so that it can be pickled. OSError where they cannot be had.
     content: Callable[[], bytes] | None = None
     frame: Pixels | Gap | None = None  # of a video: as the model takes it, or why there is none
     held_bytes: int = 0  # how many of them are in memory already

@@ -6,7 +6,7 @@ import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -103,7 +103,7 @@ class RemoteFolder:
             )
             yield Item(
                 printable(without_credentials(address)),
-                lambda address=address: remote_content(address, self._limit),  # type: ignore[misc]
+                partial(remote_content, address, self._limit),
                 stamp=stamp,
             )
         if is_empty:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Protocol, get_args
 
 from ..bundle.load import Bundle
 from ..core.atomic_files import check_writable, set_aside
@@ -19,7 +19,6 @@ from ..pixels.files.image_files import counted_remarks
 from ..pixels.picture import MAX_PICTURE
 from ..sources.base import CaptureRequest
 from .encoded import Encoded, save_npz
-from .encoder_pool import EncoderPool
 from .inputs import InputRequest, Inputs
 from .item import Item
 from .listings import TABLE_SUFFIX
@@ -111,6 +110,13 @@ class Progress:
         self.changed()
 
 
+class Pool(Protocol):
+    """What encodes batches: of this machine an `EncoderPool`, of a cluster a `RayPool`."""
+
+    def rows(self, batches: Iterable[Sequence[Item]]) -> Iterator[Rows]:
+        """Yield the rows of each batch, in the order given; there may be no item in one."""
+
+
 class _Batch(NamedTuple):
     """Consecutive items of one part; `listing` is of the whole part, where these are its last."""
 
@@ -158,7 +164,7 @@ def begun(parts: Parts, job: Job, *, restart: bool, is_size_asked: bool) -> Job:
 
 
 def encode_to_parts(
-    inputs: Iterable[Item], pool: EncoderPool, parts: Parts, job: Job, progress: Progress
+    inputs: Iterable[Item], pool: Pool, parts: Parts, job: Job, progress: Progress
 ) -> list[PartFacts]:
     """Encode what is not there yet, part after part; return what is known of all parts.
 
@@ -184,7 +190,7 @@ def encode_to_parts(
 
 def _encoded(
     batches: Iterator[_Batch],
-    pool: EncoderPool,
+    pool: Pool,
     parts: Parts,
     progress: Progress,
     done: Sequence[PartFacts],
@@ -285,7 +291,7 @@ def refuse_nothing(inputs: Inputs, found: Sequence[PartFacts], progress: Progres
     raise DataError(f"nothing in {inputs.name} decodes{reason}: name other images or video")
 
 
-def encode_in_memory(inputs: Inputs, pool: EncoderPool, batch_size: int, bundle: Bundle) -> Encoded:
+def encode_in_memory(inputs: Inputs, pool: Pool, batch_size: int, bundle: Bundle) -> Encoded:
     """Encode a data set to arrays; errors as of `encode_to_parts`, and DataError for nothing."""
     progress, rows = Progress(), list[Rows]()
     items = _in_batches(inputs, batch_size)

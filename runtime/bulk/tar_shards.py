@@ -11,6 +11,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -82,14 +83,14 @@ class Shard:
                 start, size = member.offset_data, member.size
                 yield Item(
                     self._name_of(member),
-                    self._reader(path, start, size),
+                    partial(_read, path, start, size, self._limit),
                     stamp=f"{version}-{start}-{size}",
                 )
 
     def _streamed(self, tar: tarfile.TarFile) -> Iterator[Item]:
         for member in self._pictures(tar):
             name = self._name_of(member)
-            if (problem := self._too_large(member.size)) is not None:
+            if (problem := _too_large(member.size, self._limit)) is not None:
                 yield _unreadable(name, problem)
                 continue
             found = tar.extractfile(member)
@@ -98,7 +99,7 @@ class Shard:
                 raise tarfile.ReadError("unexpected end of data")
             yield Item(
                 name,
-                lambda data=data: data,  # type: ignore[misc]
+                partial(bytes, data),
                 held_bytes=len(data),
                 stamp=f"{member.size}",
             )
@@ -114,37 +115,37 @@ class Shard:
             else:
                 self._others[printable(suffix) or "no suffix"] += 1
 
-    def _reader(self, path: Path, start: int, size: int) -> Callable[[], bytes]:
-        def read() -> bytes:
-            if (problem := self._too_large(size)) is not None:
-                raise ImageError(problem)
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                data = os.pread(descriptor, size, start)
-                while len(data) < size and (
-                    more := os.pread(descriptor, size - len(data), start + len(data))
-                ):
-                    data += more
-            finally:
-                os.close(descriptor)
-            if len(data) < size:
-                raise OSError(errno.EIO, "the shard is cut short")
-            return data
-
-        return read
-
-    def _too_large(self, size: int) -> str | None:
-        most = self._limit.most_bytes
-        if size <= most:
-            return None
-        return f"the file has {size / 1e6:.0f} MB, and {most / 1e6:.0f} are allowed"
-
     def _name_of(self, member: tarfile.TarInfo) -> str:
         return printable(f"{self.name}/{member.name}")
 
 
-def _unreadable(name: str, reason: str) -> Item:
-    def refuse() -> bytes:
-        raise ImageError(reason)
+def _read(path: Path, start: int, size: int, limit: PictureLimit) -> bytes:
+    if (problem := _too_large(size, limit)) is not None:
+        raise ImageError(problem)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(descriptor, size, start)
+        while len(data) < size and (
+            more := os.pread(descriptor, size - len(data), start + len(data))
+        ):
+            data += more
+    finally:
+        os.close(descriptor)
+    if len(data) < size:
+        raise OSError(errno.EIO, "the shard is cut short")
+    return data
 
-    return Item(name, refuse)
+
+def _too_large(size: int, limit: PictureLimit) -> str | None:
+    most = limit.most_bytes
+    if size <= most:
+        return None
+    return f"the file has {size / 1e6:.0f} MB, and {most / 1e6:.0f} are allowed"
+
+
+def _unreadable(name: str, reason: str) -> Item:
+    return Item(name, partial(_refuse, reason))
+
+
+def _refuse(reason: str) -> bytes:
+    raise ImageError(reason)

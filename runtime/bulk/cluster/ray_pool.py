@@ -1,0 +1,287 @@
+"""RayPool: what EncoderPool does, on the machines of a Ray cluster, by Ray Data."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import re
+import signal
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from ...bundle.load import Bundle
+from ...core.errors import BackendError, ConfigError, MotorVAEError, needed_for
+from ...core.lifecycle import Closing
+from ...core.packages import own_version
+from ...engines.cpu_threads import default_threads
+from ..encoder_pool import PoolRequest
+from ..item import Item
+from ..rows import Rows
+from .layout import Layout, layout_of
+from .worker import Answer, Facts, Worker, WorkerRequest
+
+TASK_IMAGES = 1024
+"""Of one task, at most: what a worker that dies has to be done again."""
+WINDOW_IMAGES = 1 << 17
+"""For each worker: what is listed at once, so that memory does not grow with the data set."""
+_WINDOW_BYTES = 128 << 20  # for each worker: of pictures that are sent along, and of latents
+_TASK_BYTES = 32 << 20
+_REACHABLE_WITHIN_S = 5.0
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+_ON_PROCESSORS = {"cpu", "cpuexecutionprovider"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRequest:
+    """Which cluster, and how much of a data set makes a task there."""
+
+    address: str | None = None  # None: that of RAY_ADDRESS, else this machine alone
+    task_images: int = TASK_IMAGES
+
+
+class RayPool(Closing):
+    """Workers on a Ray cluster; each has an EncoderPool on a group of cores, or on a GPU.
+
+    Ray Data hands tasks of some batches to workers, starts workers again that died, and does again
+    what they had; answers come in the order of the questions. Of a node only Ray, motorVAE and the
+    data under the same paths are needed: the bundle is sent there. ConfigError where the cluster
+    cannot be reached, MissingDependencyError without Ray, and whatever a node says of the bundle.
+    """
+
+    def __init__(self, bundle: Bundle, request: PoolRequest, cluster: ClusterRequest) -> None:
+        if request.engine.rebuild:
+            raise ConfigError("--rebuild builds for this machine: leave it out, or --engine ray")
+        self._cluster, self._bundle = cluster, bundle
+        with needed_for("encoding on a cluster", extra="ray", package="ray"):
+            import ray  # noqa: PLC0415  # optional
+            import ray.data  # noqa: PLC0415
+        self._ray: Any = ray
+        self._cores, self._notes = request.workers, dict[str, None]()
+        engine = request.engine
+        provider = (engine.provider or "").lower()
+        self._uses_gpus = provider not in _ON_PROCESSORS and engine.backend != "openvino"
+        _connect(ray, cluster.address)
+        try:
+            files = ray.put(_files_of(bundle.folder))
+            self.layout = self._layout_now()
+            pool = replace(request, workers=self.layout.cores)
+            self._request = WorkerRequest(
+                own_version(), str(Path.cwd()), partial(self._ray.get, files), pool
+            )
+            (facts,) = self._answers([pickle.dumps(None)])
+            self.choice = cast("Facts", facts)
+            # Else a node with a GPU could take another precision than one without.
+            precise = replace(engine, precision=cast("Any", self.choice.precision))
+            self._request = replace(self._request, pool=replace(pool, engine=precise))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def ood_remark(self) -> str:
+        """Why there are no out-of-distribution scores; empty where there are."""
+        return self.choice.ood_remark
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to know of how the workers run, by now."""
+        return tuple(self._notes)
+
+    def best_batch_size(self) -> int:
+        """Return what a trial on one of the workers found."""
+        return self.choice.batch_size
+
+    def rows(self, batches: Iterable[Sequence[Item]]) -> Iterator[Rows]:
+        """Decode and encode batches on the workers; yield the rows of each, in the order given.
+
+        BackendError where an encoder fails, a latent is not finite, or Ray gives up.
+        """
+        tasks = self._tasks(batches)
+        while True:
+            self.layout = self._layout_now()
+            window = self._window(tasks)
+            if not window:
+                return
+            before = self._nodes()
+            for found in self._answers(window):
+                answer = cast("Answer", found)
+                if answer.chosen != self.choice.chosen:
+                    self._notes[f"some workers run on {answer.chosen}"] = None
+                self._notes |= dict.fromkeys(answer.notes)
+                yield from answer.rows
+            if lost := len(before.keys() - self._nodes().keys()):
+                nodes = "1 node was" if lost == 1 else f"{lost} nodes were"
+                self._notes[f"{nodes} lost; what it had was done on others"] = None
+
+    def _tasks(self, batches: Iterable[Sequence[Item]]) -> Iterator[tuple[bytes, int]]:
+        """Put batches together; yield tasks, with how many images there are in each."""
+        task, count, held = list[Sequence[Item]](), 0, 0
+        for batch in batches:
+            task.append(batch)
+            count += len(batch)
+            held += sum(item.held_bytes for item in batch)
+            if count >= self._cluster.task_images or held >= _TASK_BYTES:
+                yield pickle.dumps(task, protocol=5), count
+                task, count, held = [], 0, 0
+        if task:
+            yield pickle.dumps(task, protocol=5), count
+
+    def _window(self, tasks: Iterator[tuple[bytes, int]]) -> list[bytes]:
+        """Take as many tasks as all workers are busy with for a while."""
+        workers = self.layout.count
+        answer_bytes = 8 * self._bundle.spec.latent_size + 256  # of an image, about
+        images = workers * min(WINDOW_IMAGES, _WINDOW_BYTES // answer_bytes)
+        window, held = list[bytes](), 0
+        for task, count in tasks:
+            window.append(task)
+            images -= count
+            held += len(task)
+            if images <= 0 or held >= workers * _WINDOW_BYTES:
+                break
+        return window
+
+    def _answers(self, questions: Sequence[bytes]) -> Iterator[Answer | Facts]:
+        """Let Ray Data ask workers; yield their answers in the order of the questions."""
+        ray = self._ray
+        import pyarrow as pa  # noqa: PLC0415  # Ray Data needs it
+
+        tables = [
+            pa.table({"number": [number], "content": pa.array([one], pa.large_binary())})
+            for number, one in enumerate(questions)
+        ]
+        size = min(self.layout.count, len(tables))
+        mapped = ray.data.from_arrow(tables).map_batches(
+            Worker,
+            fn_constructor_args=(self._request,),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=self.layout.cores,
+            num_gpus=self.layout.gpus or None,
+            compute=ray.data.ActorPoolStrategy(size=size),
+        )
+        expected = 0
+        found = mapped.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
+        with _ray_errors(ray):
+            for table in found:
+                pairs = zip(*(table.column(name) for name in ("number", "content")), strict=True)
+                for number, content in pairs:
+                    if number.as_py() != expected:
+                        raise BackendError(
+                            f"Ray gave the answer of task {number} in the place of {expected}: "
+                            "run the same command again, and report it"
+                        )
+                    expected += 1
+                    answer = pickle.loads(content.as_py())  # noqa: S301  # a worker's of this run
+                    if isinstance(answer, MotorVAEError):
+                        raise answer
+                    yield answer
+        if expected != len(tables):
+            raise BackendError(
+                f"Ray gave {expected} of {len(tables)} answers: run the same command again"
+            )
+
+    def _nodes(self) -> dict[str, Mapping[str, float]]:
+        """Return what each machine of the cluster has that is there now."""
+        return {one["NodeID"]: one["Resources"] for one in self._ray.nodes() if one["Alive"]}
+
+    def _layout_now(self) -> Layout:
+        return layout_of(list(self._nodes().values()), self._cores, uses_gpus=self._uses_gpus)
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started for this run ends."""
+        self._ray.shutdown()
+
+
+def _files_of(folder: Path) -> dict[str, bytes]:
+    """Read a bundle's files; workers check their hashes."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Join a cluster, or start one on this machine; ConfigError where there is none.
+
+    Nothing but errors of ours is to be seen of it: no progress of Ray's own, no log of workers.
+    """
+    asked = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_address(asked)
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that this will be so
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
+    }
+    own = {"num_cpus": default_threads(), "include_dashboard": False} if asked == "local" else {}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with _standard_error_closed():
+            ray.init(address=asked, logging_level=logging.CRITICAL, log_to_driver=False, **own)
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(
+            f"address={asked!r}: no Ray cluster answers there ({reason}): run `ray status` on this "
+            "machine, which must be a node of the cluster"
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray has one that ends without closing anything
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # What the cluster reports of tasks that it does again would go to standard output.
+    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  # there is no other switch
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = True
+
+
+@contextlib.contextmanager
+def _standard_error_closed() -> Iterator[None]:
+    """Drop what is written to standard error: Ray's core says there how much it is going to log."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address, or where nothing listens; Ray would wait for a minute."""
+    if address in {"auto", "local"}:
+        return
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found["port"]) > 65535:
+        raise ConfigError(
+            f"address={address[:80]!r}: give HOST:PORT of the cluster's head, as `ray start` "
+            "printed it, or auto for the cluster that this machine is a node of"
+        )
+    host = found["host"].strip("[]")
+    try:
+        socket.create_connection((host, int(found["port"])), _REACHABLE_WITHIN_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"address={address!r}: cannot be reached ({error.strerror or error}): start the "
+            "cluster's head with `ray start --head`, and give the address that it prints"
+        ) from error
+
+
+@contextlib.contextmanager
+def _ray_errors(ray: Any) -> Iterator[None]:
+    """Turn what Ray raises into a BackendError of one line."""
+    try:
+        yield
+    except MotorVAEError:
+        raise
+    except (ray.exceptions.RayError, ray.data.exceptions.SystemException) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1][:300] if lines else type(error).__name__
+        raise BackendError(
+            f"Ray gave up: {reason}; see that each node has the same motorVAE and Ray, and run "
+            "the same command again"
+        ) from error

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+psutil = pytest.importorskip("psutil")
+pytest.importorskip("ray")
+
+IMAGES = 480
+PART_IMAGES = 24
+
+
+class Nodes:
+    """A head and one node more, each a tree of processes on this machine, with one core each."""
+
+    def __init__(self, folder: str) -> None:
+        self._log = Path(folder) / "ray.txt"
+        self._folder, self.address = folder, ""
+        self.trees, self._started = list[Any](), list[subprocess.Popen[bytes]]()
+
+    def start(self) -> None:
+        port = _free_port()
+        # A node that is gone is noticed within two seconds, and not after half a minute.
+        quick = '{"health_check_period_ms":500,"health_check_timeout_ms":1000}'
+        self.add(
+            "--head", f"--port={port}", f"--temp-dir={self._folder}", f"--system-config={quick}"
+        )
+        self.address = f"127.0.0.1:{port}"
+        self.add(f"--address={self.address}")
+
+    def add(self, *args: str) -> None:
+        """Start a node, and wait until the cluster has it."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *args, "--block"]
+        command += ["--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+        command += [f"--object-store-memory={100 << 20}"]
+        if "--head" in args:
+            command += ["--include-dashboard=false"]
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, env=_environment()
+            )
+        self._started.append(process)
+        self.trees.append(psutil.Process(process.pid))
+        end_s = time.monotonic() + 120
+        while self._log.read_bytes().count(b"Ray runtime started.") < len(self.trees):
+            assert process.poll() is None, self._log.read_text()
+            assert time.monotonic() < end_s, self._log.read_text()
+            time.sleep(0.1)  # there is nothing to wait on but what it prints
+
+    def workers(self, number: int) -> list[str]:
+        """What the processes of a node call themselves; Ray says what one of them runs."""
+        names = []
+        for process in self._processes(number):
+            with contextlib.suppress(psutil.Error):
+                names.append(" ".join(process.cmdline()))
+        return names
+
+    def kill(self, number: int) -> None:
+        """SIGKILL to every process of a node."""
+        for process in self._processes(number):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def _processes(self, number: int) -> Sequence[Any]:
+        with contextlib.suppress(psutil.Error):
+            return [self.trees[number], *self.trees[number].children(recursive=True)]
+        return []
+
+    def close(self) -> None:
+        for number in reversed(range(len(self.trees))):
+            self.kill(number)
+        for process in self._started:
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _environment() -> dict[str, str]:
+    # Ray gives its workers little of a busy machine, which here is the one of all nodes.
+    return os.environ | {"RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with (
+        tempfile.TemporaryDirectory(prefix="ray") as folder,  # short, as sockets lie there
+        contextlib.closing(Nodes(folder)) as made,
+    ):
+        made.start()
+        yield made
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> Path:
+    """Pictures that take some milliseconds each, one that is none among them."""
+    dice = np.random.default_rng(3)
+    for number in range(8):
+        picture = cv2.resize(dice.integers(0, 255, (9, 16, 3), np.uint8), (1920, 1080))
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    names = [f"{number % 8}.png" for number in range(IMAGES)]
+    names[100] = "bad.png"
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(names), encoding="utf-8")
+    return path
+
+
+def _command(listing: Path, bundle: Path, *args: str) -> list[str]:
+    command = [sys.executable, "-m", "motorvae", "encode", str(listing), "--model", str(bundle)]
+    return [*command, "--part-images", str(PART_IMAGES), "--batch-size", "4", *args]
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as held:
+        return dict(held)
+
+
+def _assert_same(path: Path, other: Path) -> None:
+    found, expected = _arrays(path), _arrays(other)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values, equal_nan=values.dtype.kind == "f"), name
+
+
+@pytest.mark.timeout(600)
+def test_a_node_that_is_killed_loses_and_doubles_nothing(
+    nodes: Nodes, small_bundle: Path, listing: Path, tmp_path: Path
+) -> None:
+    """Bit by bit what one process gives: batches are the same, and so is the processor."""
+    output = tmp_path / "ray.npz"
+    command = _command(listing, small_bundle, "--output", str(output))
+    command += ["--engine", "ray", "--address", nodes.address]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+        cwd=tmp_path,
+    ) as process:
+        end_s = time.monotonic() + 240
+        parts = tmp_path / "ray.npz.parts"
+        # Ray writes what a process is at into its name: the node has a task, and parts are there.
+        while not (
+            any("Worker)).submit" in name for name in nodes.workers(1))
+            and list(parts.glob("part-*"))
+        ):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end_s
+            time.sleep(0.005)  # there is nothing to wait on but that
+        nodes.kill(1)
+        printed, errors = process.communicate(timeout=240)
+    assert process.returncode == 1, errors
+    assert printed == ""
+    lines = errors.splitlines()
+    assert "2 workers of 1 thread on 2 nodes, batches of 4" in errors
+    assert "1 node was lost; what it had was done on others" in lines
+    assert lines[-1].startswith(f"motorvae-encode: 1 of {IMAGES} did not decode")
+    assert not [line for line in lines if "ray" in line.lower() and str(tmp_path) not in line]
+    alone = tmp_path / "alone.npz"
+    subprocess.run(
+        _command(listing, small_bundle, "--output", str(alone)),
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert len(_arrays(alone)["names"]) == IMAGES - 1
+    _assert_same(output, alone)
+
+
+@pytest.mark.timeout(600)
+def test_what_one_machine_began_a_cluster_goes_on_with(
+    nodes: Nodes, small_bundle: Path, listing: Path, tmp_path: Path
+) -> None:
+    """A run on this machine is killed, one on the cluster interrupted, and a third one ends."""
+    output = tmp_path / "latents.npz"
+    command = _command(listing, small_bundle, "--output", str(output))
+    on_cluster = [*command, "--engine", "ray", "--address", nodes.address]
+    parts = tmp_path / "latents.npz.parts"
+
+    def stopped(words: Sequence[str], wanted: int, signal_: signal.Signals) -> tuple[int, str]:
+        with subprocess.Popen(
+            words, stderr=subprocess.PIPE, text=True, env=_environment()
+        ) as process:
+            end_s = time.monotonic() + 240
+            while len(list(parts.glob("part-*"))) < wanted:
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < end_s
+                time.sleep(0.002)  # there is nothing to wait on but the folder
+            process.send_signal(signal_)
+            _, errors = process.communicate(timeout=120)
+            return process.returncode, errors
+
+    stopped(command, 2, signal.SIGKILL)
+    code, errors = stopped(on_cluster, 6, signal.SIGINT)
+    assert code == 130
+    assert f"are kept in {parts}: the same command goes on there" in errors
+    assert "Traceback" not in errors
+    kept = len(list(parts.glob("part-*")))
+    done = subprocess.run(
+        on_cluster, capture_output=True, text=True, timeout=240, env=_environment(), check=False
+    )
+    assert f"{kept * PART_IMAGES} of them by an earlier run" in done.stderr
+    alone = tmp_path / "alone.npz"
+    subprocess.run(
+        _command(listing, small_bundle, "--output", str(alone)),
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    _assert_same(output, alone)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--address", "auto"], "--address auto is of a cluster: add --engine ray"),
+        (["--engine", "ray", "--address", "ray://head:10001"], "give HOST:PORT of the cluster's"),
+        (["--engine", "ray", "--address", "head"], "--address='head': give HOST:PORT"),
+        (["--engine", "ray", "--address", "127.0.0.1:1"], "cannot be reached"),
+        (["--engine", "ray", "--rebuild"], "--rebuild builds for this machine"),
+    ],
+)
+def test_what_is_no_cluster_is_refused_in_one_line(
+    encode: Callable[..., Any],
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in encode(image_folder, *args).error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_ray_it_says_what_to_install(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "motorvae[ray]" in encode(image_folder, "--engine", "ray").error
