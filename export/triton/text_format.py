@@ -47,8 +47,9 @@ def map_of(entries: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _on_one_line(message: Mapping[str, Any]) -> str:
-    """Return a message in braces; line breaks of its own are only between fields."""
-    return f"{{ {' '.join(text_of_message(message).split(chr(10))).strip()} }}"
+    """Return a message in braces; texts hold no line breaks, so that these are between fields."""
+    lines = text_of_message(message).split("\n")
+    return f"{{ {' '.join(line.strip() for line in lines).strip()} }}"
 
 
 def _scalar(value: str | int) -> str:

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 WHEEL = "nvidia-pytriton==0.7.0"  # Triton 2.51.0
 CACHE = ROOT / ".scratch" / "triton"
 _STARTED = re.compile("Started (GRPCInference|HTTP)Service at")
-_LONGEST_S = 300
+_FAILED = "error: creating server"
+_LONGEST_S, _LONGEST_TO_END_S = 240, 40
 
 
 class NotServedError(RuntimeError):
@@ -118,10 +119,10 @@ def serving(repositories: Sequence[Path], folder: Path, *further: str) -> Iterat
         started = 0
         while started < 2:
             line = process.stdout.readline()
-            if not line:
-                process.wait()
-                raise NotServedError("".join(log))
             log.append(line)
+            # It may hang on its way out, and then its interpreters keep the pipe open.
+            if not line or _FAILED in line:
+                raise NotServedError("".join(log))
             started += _STARTED.search(line) is not None
         reader.start()
         # It says so a moment before it listens.
@@ -132,9 +133,11 @@ def serving(repositories: Sequence[Path], folder: Path, *further: str) -> Iterat
     finally:
         guard.cancel()
         process.send_signal(signal.SIGTERM)
-        process.wait()
-        with contextlib.suppress(ProcessLookupError):  # interpreters of one that was killed
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LONGEST_TO_END_S)
+        with contextlib.suppress(ProcessLookupError):  # interpreters that it left behind
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         if reader.is_alive():
             reader.join()
         process.stdout.close()
