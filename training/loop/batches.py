@@ -15,10 +15,10 @@ from .schedule import Plan, Schedule
 
 
 class Share(NamedTuple):
-    """Which images of a step's batch are a rank's: `count` from `begin` on, of the `whole` batch."""
+    """Which of a batch's images are a rank's: `size` from `begin` on, of the `whole` batch."""
 
     begin: int
-    count: int
+    size: int
     whole: int
 
 
@@ -29,8 +29,8 @@ def share_of(images: int, batches: int, index: int, *, ranks: int, rank: int) ->
     differ by at most one image each, as `np.array_split` has it.
     """
     _, whole = _piece(images, batches, index)
-    begin, count = _piece(whole, ranks, rank)
-    return Share(begin, count, whole)
+    begin, size = _piece(whole, ranks, rank)
+    return Share(begin, size, whole)
 
 
 def _piece(length: int, pieces: int, index: int) -> tuple[int, int]:

@@ -79,7 +79,7 @@ class VAETraining(LightningModule):
     All randomness comes from (seed, epoch) and (seed, step), and all progress is in
     `schedule` and `history`, so that a resumed run is the uninterrupted one. Where `stop_asked`
     is true on any rank, all of them call `save`, which writes the resume file, and raise
-    `Interrupted`.
+    `Interrupted`; `requeue`, which they call before, says whether it has saved as well.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class VAETraining(LightningModule):
         layout: torch.memory_format,
         stop_asked: Callable[[], bool],
         save: Callable[[], None],
+        requeue: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
@@ -108,7 +109,7 @@ class VAETraining(LightningModule):
         self.history: list[EpochRow] = []
         self.best: EpochWeights | None = None
         self.has_begun = False  # whether all that a resume file brings was taken over
-        self._stop_asked, self._save = stop_asked, save
+        self._stop_asked, self._save, self._requeue = stop_asked, save, requeue
         self._clock = time.monotonic()
         self._train_sums = self._new_sums(_PARTS)
         self._held_out_sums = self._new_sums(_PARTS)
@@ -168,16 +169,16 @@ class VAETraining(LightningModule):
                 images, self._options.augment, generator, begin=part.begin, whole=part.whole
             )
         noise, beta = (_TRAINING_NOISE, step), self.schedule.kl_weight
-        loss, _ = self._loss(self.model, images, seen, noise, beta, part)
+        loss, _ = self._loss(self.model, images, seen, noise=noise, beta=beta, part=part)
         # A resume file brings the sums back on the CPU.
         sums = self._train_sums.to(images.device)
         self._train_sums = sums + _weighted(loss, len(images), self._sum_type)
         self.log("reconstruction", loss.reconstruction.detach(), prog_bar=True, logger=False)
         self.log("kl", loss.kl.detach(), prog_bar=True, logger=False)
-        if part.whole == part.count * plan.ranks:
+        if part.whole == part.size * plan.ranks:
             return loss.total
         # DDP averages the gradients of all ranks, each of which counts as much as it has images.
-        return loss.total * (part.count * plan.ranks / part.whole)
+        return loss.total * (part.size * plan.ranks / part.whole)
 
     def configure_gradient_clipping(self, *_: object, **__: object) -> None:
         """Clip the gradient's norm (Pascanu et al. 2013, algorithm 1), where that is asked for.
@@ -194,9 +195,8 @@ class VAETraining(LightningModule):
         self.schedule.count_step()
         self._count_time()
         # After the last batch, the epoch's own file is about to be written.
-        if not self.trainer.is_last_batch and self.wants_stop():
-            self._save()
-            raise Interrupted
+        if not self.trainer.is_last_batch:
+            self.stop_if_asked()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's sums."""
@@ -207,7 +207,7 @@ class VAETraining(LightningModule):
         """Add one held-out batch (B, C, H, W) to the sums; its noise is the same every time."""
         noise, beta, plan = (_HELD_OUT_NOISE, batch_index), self.schedule.beta, self.schedule.plan
         part = self._share(plan.held_out, plan.held_out_batches, batch_index, len(images))
-        loss, mu = self._loss(self.kept_model, images, images, noise, beta, part)
+        loss, mu = self._loss(self.kept_model, images, images, noise=noise, beta=beta, part=part)
         self._held_out_sums = self._held_out_sums + _weighted(loss, len(images), self._sum_type)
         mu = mu.to(self._sum_type)
         self._mu_sums = self._mu_sums + torch.stack([mu.sum(0), mu.square().sum(0)])
@@ -304,9 +304,13 @@ class VAETraining(LightningModule):
         outputs = VAEOutput(*(torch.cat(column) for column in zip(*parts, strict=True)))
         return self.data.images[rows], outputs
 
-    def wants_stop(self) -> bool:
-        """Return whether the user asked any rank to stop."""
-        return self._agreed(self._stop_asked())
+    def stop_if_asked(self, *, is_saved: bool = False) -> None:
+        """Save, unless that is done, and raise Interrupted where any rank was asked to stop."""
+        if not self._agreed(self._stop_asked()):
+            return
+        if not self._requeue() and not is_saved:
+            self._save()
+        raise Interrupted
 
     @property
     def _sum_type(self) -> torch.dtype:
@@ -321,6 +325,7 @@ class VAETraining(LightningModule):
         model: MotorVAE,
         images: Tensor,
         seen: Tensor,
+        *,
         noise: tuple[int, int],
         beta: float,
         part: Share,

@@ -173,9 +173,9 @@ def test_a_step_has_the_same_images_however_many_ranks_share_it(
         for rank, steps in enumerate(parts):
             for index, rows in enumerate(steps):
                 part = share_of(count, batches, index, ranks=ranks, rank=rank)
-                assert len(rows) == part.count > 0
+                assert len(rows) == part.size > 0
                 step = [row for one in parts for row in one[index]]
-                assert rows == step[part.begin : part.begin + part.count]
+                assert rows == step[part.begin : part.begin + part.size]
                 assert len(step) == part.whole
 
 
