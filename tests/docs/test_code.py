@@ -42,6 +42,8 @@ OF_OTHERS = {
     # python -m motorvae.benchmarks.proof
     *("--list", "--steps", "--seconds", "--time-factor", "--work"),
     *("--checkout", "--machine", "--no-wheels", "--packages", "--python"),  # tests/gpu/carry.py
+    # srun, sbatch and torchrun
+    *("--gres", "--gpus-per-task", "--kill-on-bad-exit", "--max-restarts", "--ntasks-per-node"),
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""
