@@ -8,7 +8,7 @@ DEMO_SEED ?=
 DEMO_FLAGS := $(if $(DEMO_MINUTES),--minutes $(DEMO_MINUTES)) $(if $(DEMO_SEED),--seed $(DEMO_SEED))
 # One environment, filled in two steps: what the demo imports, and the rest.
 DEMO_EXTRAS := cpu,train,export,bench
-ALL_EXTRAS := $(DEMO_EXTRAS),energy,loadgen,explore,umap,hub,diffusers,openvino,tensorrt-rtx,parquet,zmq,mcap,view,sign,dev
+ALL_EXTRAS := $(DEMO_EXTRAS),energy,loadgen,explore,umap,hub,diffusers,openvino,tensorrt-rtx,parquet,remote,zmq,mcap,view,sign,dev
 DOCS_EXTRAS := docs
 DRIVER_VENV := .venv-driver
 DRIVER_BIN := $(DRIVER_VENV)/bin
@@ -25,8 +25,9 @@ GPU_VENV := .venv-gpu
 GPU_BIN := $(GPU_VENV)/bin
 COMMA := ,
 # Its name follows from what was asked for, so that another choice makes the environment anew.
-GPU_READY = $(GPU_VENV)/.ready-$(shell printf '%s' "$(GPU_EXTRAS) $(GPU_ALSO)" | cksum | tr ' ' '-')
+GPU_READY := $(GPU_VENV)/.ready-$(shell printf '%s' "$(GPU_EXTRAS) $(GPU_ALSO)" | cksum | tr ' ' '-')
 GPU_SMALL := export,bench,energy
+GPU_HAS := $(GPU_BIN)/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)'
 
 .PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-triton test-aarch64 containers jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help
@@ -109,14 +110,8 @@ $(GPU_READY): pyproject.toml environment.py
 	@[ -e $@ ] || rm -rf $(GPU_VENV)
 	@'$(PYTHON)' environment.py $(GPU_VENV) --system-packages --also pytest pytest-timeout $(GPU_ALSO) \
 		--extras $(GPU_SMALL)$(if $(GPU_EXTRAS),$(COMMA)$(GPU_EXTRAS))
-	@for pair in torch:train onnxruntime:cpu; do \
-		module=$${pair%:*} extra=$${pair#*:}; \
-		$(GPU_BIN)/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$$module') is None)"; \
-		there=$$?; \
-		if [ "$$extra" = train ] && [ $$there = 0 ] || [ "$$extra" = cpu ] && [ $$there != 0 ]; then \
-			'$(PYTHON)' environment.py $(GPU_VENV) --system-packages --extras $$extra || exit; \
-		fi; \
-	done
+	@if $(GPU_HAS) torch; then '$(PYTHON)' environment.py $(GPU_VENV) --system-packages --extras train; fi
+	@if ! $(GPU_HAS) onnxruntime; then '$(PYTHON)' environment.py $(GPU_VENV) --system-packages --extras cpu; fi
 	@touch $@
 
 gpu-proof: $(if $(GPU_PYTHON),,$(GPU_READY))

@@ -407,7 +407,8 @@ SNAPSHOT = {
     "Bundle.encoder": f"(self, *, ood_above=99.9, {ENGINE})",
     "Decoder": "(selected, spec, *notes)",
     "Decoder.__call__": "(self, latents)",
-    "Encoded": "(names, mu, log_var, gaps, remarks, latent_shape, weights_sha256='')",
+    "Encoded": "(names, mu, log_var, gaps, remarks, latent_shape, weights_sha256='', "
+    "sha256=<factory>, numbers=<factory>)",
     "Encoded.save": "(self, path)",
     "Encoder": "(selected, spec, detector, note)",
     "Encoder.__call__": "(self, images, *, max_picture=200.0)",
@@ -416,8 +417,8 @@ SNAPSHOT = {
     "Stream": "(bundle, options, *, outputs=(), rebuild=None, view=None)",
     "Stream.close": "(self)",
     "Stream.stop": "(self)",
-    "encode": "(bundle, data, output=None, *, batch_size=16, matrix=None, track=None, "
-    f"max_picture=200.0, {ENGINE})",
+    "encode": "(bundle, data, output=None, *, every=1, batch_size=None, workers=None, ood=True, "
+    f"matrix=None, track=None, max_picture=200.0, {ENGINE})",
     "export": "(run='runs/latest', output='bundle', *, replace=False, anyway=False, fp16=False, "
     "keep_float32=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
     "batch='1,1,8', workspace_mib=None, tune=False, tune_minutes=None, use_dla_core=None, "
