@@ -182,6 +182,7 @@ def routes_table(engine: EngineManifest) -> Table:
 def models_table(models: Sequence[ModelEntry]) -> Table:
     """Return the models of a repository, what each takes and gives, and the most images per run."""
     table = empty_table("model", "takes", "gives", "batch", overflow=True)
+    table.collapse_padding = True  # a name and a reconstruction fit into 80 columns
     for one in models:
         takes, gives = ("\n".join(map(_tensor, tensors)) for tensors in (one.inputs, one.outputs))
         table.add_row(one.name, takes, gives, str(one.max_batch_size or "any"))
