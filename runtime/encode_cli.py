@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -28,9 +28,10 @@ from .bulk.run import (
 )
 from .bundle.load import Bundle, load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
-from .core.errors import ConfigError, SourceError, UsageError
+from .core.errors import ConfigError, OutputError, SourceError, UsageError
 from .core.spec import Matrix
 from .core.system.locks import output_locked
+from .core.system.renames import rename_new
 from .engines.open import EngineRequest
 from .engines.select import Rebuild
 from .ood.detector import OOD_ABOVE
@@ -140,7 +141,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     parts = parts_of(options.output, bundle)
     inputs = request.inputs(bundle)
     with output_locked(options.output), options.pool(bundle, rebuild) as pool:
-        aside = set_aside_complete(parts, options.output)
+        aside = set_aside_complete(parts, options.output, restart=options.restart)
         job = begun(
             parts,
             options.job(bundle, pool),
@@ -159,9 +160,12 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
             parts.begin(job)
             with _bar(console, progress):
                 found = encode_to_parts(inputs, pool, parts, job, progress)
+            if not any(part.count > part.failed for part in found):
+                parts.clear()
             refuse_nothing(inputs, found, progress)
         except BaseException:
             _say_what_is_kept(console, parts)
+            _put_back(console, aside, options.output)
             raise
         kept = finish(parts, job, found, options.output, bundle) or aside
         notes = pool.notes[printed:]
@@ -201,7 +205,18 @@ def _say_what_is_kept(console: Console, parts: Parts) -> None:
     if done := sum(part.count for part in parts.finished()):
         console.print(f"{done} images are kept in {parts.folder}: the same command goes on there")
     else:
-        shutil.rmtree(parts.folder, ignore_errors=True)
+        with contextlib.suppress(OutputError):
+            parts.clear()
+
+
+def _put_back(console: Console, aside: Path | None, output: Path) -> None:
+    """Give an earlier result its name again, where nothing took its place; or say which it has."""
+    if aside is None:
+        return
+    try:
+        rename_new(aside, output)
+    except OSError:
+        console.print(f"the earlier {output} is kept as {aside}")
 
 
 def _bar(console: Console, progress: Progress) -> Bar:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-import shutil
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import NamedTuple, get_args
 
 from ..bundle.load import Bundle
 from ..core.atomic_files import check_writable, set_aside
-from ..core.errors import ConfigError, DataError, needed_for
+from ..core.errors import ConfigError, DataError, OutputError, needed_for
 from ..core.spec import Matrix
+from ..core.text import printable
 from ..pixels.files.image_files import counted_remarks
 from ..pixels.picture import MAX_PICTURE
 from ..sources.base import CaptureRequest
@@ -74,6 +76,16 @@ class DataRequest:
                     f"{TABLE_SUFFIX}"
                 )
             check_writable(output, or_folder=output.suffix == TABLE_SUFFIX)
+            self._check_apart(output.resolve())
+
+    def _check_apart(self, output: Path) -> None:
+        """Refuse an output that is read as well: it would be renamed before that."""
+        if not output.exists():
+            return
+        for text in self.data:
+            path = Path(os.path.realpath(os.path.expanduser(text)))  # noqa: PTH111
+            if output in {path, *path.parents}:
+                raise ConfigError(f"{printable(text)} is in what is written: name another --output")
 
     def inputs(self, bundle: Bundle) -> Inputs:
         """Find what the texts name; see `Inputs`."""
@@ -143,10 +155,11 @@ def begun(parts: Parts, job: Job, *, restart: bool, is_size_asked: bool) -> Job:
     they are deleted.
     """
     if restart:
-        shutil.rmtree(parts.folder, ignore_errors=True)
+        parts.clear()
         return job
     earlier = parts.job()
     if earlier is None or earlier.is_complete:
+        parts.drop_from(0)  # nobody knows of which model and data they are
         return job
     chosen = frozenset() if is_size_asked else frozenset(("batch_size",))
     if others := earlier.differences(job, but=chosen):
@@ -263,15 +276,24 @@ def finish(
     spec = bundle.spec
     shape = spec.latent_shape or (spec.latent_size,)
     kept = save_npz(output, lambda: parts.rows(len(found)), shape, bundle.manifest.weights_sha256)
-    shutil.rmtree(parts.folder, ignore_errors=True)
+    with contextlib.suppress(OutputError):  # the result is whole all the same
+        parts.clear()
     return kept
 
 
-def set_aside_complete(parts: Parts, output: Path) -> Path | None:
-    """Rename a folder of Parquet files that is whole, or is nobody's; return its new name."""
+def set_aside_complete(parts: Parts, output: Path, *, restart: bool) -> Path | None:
+    """Rename a folder of Parquet files that is whole, or is nobody's; return its new name.
+
+    ConfigError where nobody can tell which it is, unless it is to `restart`.
+    """
     if isinstance(parts, NpzParts) or not output.exists():
         return None
-    job = parts.job()
+    try:
+        job = parts.job()
+    except ConfigError:
+        if not restart:
+            raise
+        job = None
     return set_aside(output, or_folder=True) if job is None or job.is_complete else None
 
 

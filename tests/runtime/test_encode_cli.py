@@ -171,3 +171,38 @@ def test_a_terminal_that_is_closed_fails_no_encoding(
         assert process.wait(60) == 0
     with np.load(output) as saved:
         assert len(saved["mu"]) == 12
+
+
+def test_what_is_read_is_not_written(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    table = pytest.importorskip("pyarrow").table({"path": [str(image_folder / "frame0.png")]})
+    listing = tmp_path / "list.parquet"
+    pytest.importorskip("pyarrow.parquet").write_table(table, listing)
+    done = encode(listing, "--output", listing)
+    assert "list.parquet is in what is written: name another --output" in done.error
+    assert [path.name for path in tmp_path.iterdir()] == ["list.parquet"]
+
+
+def test_an_earlier_result_keeps_its_name_where_nothing_takes_its_place(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    output, empty = tmp_path / "all.parquet", tmp_path / "empty"
+    assert encode(image_folder, "--output", output).code == 0
+    empty.mkdir()
+    assert "there is no image in" in encode(empty, "--output", output).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.parquet", "empty"]
+    assert (output / "part-000000.parquet").exists()
+
+
+def test_a_result_of_nobody_knows_what_is_set_aside_by_a_restart(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "all.parquet"
+    assert encode(image_folder, "--output", output).code == 0
+    (output / "_job.json").write_text("no json")
+    assert "_job.json is not JSON" in encode(image_folder, "--output", output).error
+    done = encode(image_folder, "--output", output, "--restart")
+    assert done.code == 0
+    assert f"is kept as {tmp_path / 'all.1.parquet'}" in "".join(done.stderr.splitlines())
+    assert (tmp_path / "all.1.parquet" / "part-000000.parquet").exists()
