@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .bulk.encoder_pool import EncoderPool, PoolRequest
-from .bulk.inputs import Inputs
+from .bulk.inputs import Inputs, shown_text
 from .bulk.parts import Job, PartFacts, Parts
 from .bulk.run import (
     PART_IMAGES,
@@ -119,7 +119,7 @@ class EncodeOptions:
         """Return what this run is of, with the batch size that is asked for or the best one."""
         return Job(
             weights_sha256=bundle.manifest.weights_sha256,
-            data=self.data,
+            data=tuple(map(shown_text, self.data)),  # it stays on the disk
             every=self.every,
             column=self.column,
             matrix=self.matrix,

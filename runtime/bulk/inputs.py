@@ -76,7 +76,7 @@ class Inputs:
         texts = [one for text in data for one in _expanded(text)]
         self._inputs = [_input_of(text, request) for text in texts]
         self._texts = texts
-        shown = [without_credentials(text) if _ADDRESS.match(text) else text for text in data]
+        shown = list(map(shown_text, data))
         more = f" and {len(shown) - 1} more" if len(shown) > 1 else ""
         self.name = f"{printable(shown[0])}{more}"
 
@@ -88,6 +88,11 @@ class Inputs:
     def remarks(self) -> list[str]:
         """What was not taken by the last iteration, and what to know of videos; a line each."""
         return [remark for one in self._inputs for remark in one.remarks]
+
+
+def shown_text(text: str) -> str:
+    """Return what a data set is named by as it may be shown, an address without credentials."""
+    return without_credentials(text) if _ADDRESS.match(text) else text
 
 
 def _expanded(text: str) -> Iterator[str]:

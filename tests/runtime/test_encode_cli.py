@@ -206,3 +206,15 @@ def test_a_result_of_nobody_knows_what_is_set_aside_by_a_restart(
     assert done.code == 0
     assert f"is kept as {tmp_path / 'all.1.parquet'}" in "".join(done.stderr.splitlines())
     assert (tmp_path / "all.1.parquet" / "part-000000.parquet").exists()
+
+
+def test_credentials_of_addresses_are_not_written_down(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("fsspec")
+    pytest.importorskip("pyarrow")
+    address = "memory://me:SECRET@bucket/a.png?sig=SECRET"
+    encode(image_folder / "frame0.png", address, "--output", tmp_path / "all.parquet")
+    written = b"".join(path.read_bytes() for path in (tmp_path / "all.parquet").iterdir())
+    assert b"memory://***@bucket/a.png" in written
+    assert b"SECRET" not in written
