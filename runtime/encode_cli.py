@@ -37,8 +37,6 @@ from .engines.select import Rebuild
 from .ood.detector import OOD_ABOVE
 from .pixels.picture import MAX_PICTURE, limit_for
 
-MOST_WORKERS = 1024
-
 
 @dataclass(frozen=True)
 class EncodeOptions:
@@ -94,10 +92,9 @@ class EncodeOptions:
             max_picture=self.max_picture,
             batch_size=self.batch_size,
             part_images=self.part_images,
+            workers=self.workers,
         )
         request.check(self.output)
-        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
-            raise ConfigError(f"workers={self.workers} is out of range: take 1 to {MOST_WORKERS}")
         if not 0 < self.ood_above <= 100:
             raise ConfigError(
                 f"ood_above={self.ood_above} is out of range: take a percentile above 0 and up to "
@@ -163,11 +160,11 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
             if not any(part.count > part.failed for part in found):
                 parts.clear()
             refuse_nothing(inputs, found, progress)
+            kept = finish(parts, job, found, options.output, bundle) or aside
         except BaseException:
             _say_what_is_kept(console, parts)
             _put_back(console, aside, options.output)
             raise
-        kept = finish(parts, job, found, options.output, bundle) or aside
         notes = pool.notes[printed:]
     for note in notes:
         console.print(note)

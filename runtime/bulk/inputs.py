@@ -235,14 +235,20 @@ class _Listing:
             lines = listed_table(self._path, self._request.column)
         else:
             lines = listed_lines(self._path)
-        folder = self._path.parent
+        folder, empty = self._path.parent, 0
+        self.remarks = []
         with closing(lines) as texts:
             for text in texts:
-                if _ADDRESS.match(text):
+                if not text:
+                    empty += 1
+                elif _ADDRESS.match(text):
                     yield address_item(text, self._request.limit)
                 else:
                     path = folder / os.path.expanduser(text)  # noqa: PTH111  # as above
                     yield file_item(printable(text), path, self._request.limit)
+        if empty:
+            where = f"{printable(str(self._path))}: {empty} not taken"
+            self.remarks = [f"{where}: no text in column {printable(self._request.column)!r}"]
 
 
 class _Address:

@@ -29,6 +29,7 @@ from .parts import RESTART, Job, NpzParts, PartFacts, Parts
 from .rows import Rows, joined
 
 PART_IMAGES = 4096
+MOST_WORKERS = 1024
 _SHOWN_FAILURES = 20
 _MOST_HELD_BYTES = 32 << 20
 """Of one batch, of items that hold their bytes already, as those of a streamed shard do."""
@@ -46,6 +47,7 @@ class DataRequest:
     max_picture: float = MAX_PICTURE
     batch_size: int | None = None
     part_images: int = PART_IMAGES
+    workers: int | None = None  # threads that decode; None: one for each core
 
     def check(self, output: Path | None = None) -> None:
         """Refuse numbers out of range, an unknown matrix, and an output that is not to be."""
@@ -65,6 +67,8 @@ class DataRequest:
             raise ConfigError(f"every={self.every} is out of range: take a number from 1")
         if self.batch_size is not None and not 1 <= self.batch_size <= 1024:
             raise ConfigError(f"batch_size={self.batch_size} is out of range: take 1 to 1024")
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            raise ConfigError(f"workers={self.workers} is out of range: take 1 to {MOST_WORKERS}")
         if not 1 <= self.part_images <= 1 << 20:
             raise ConfigError(
                 f"part_images={self.part_images} is out of range: take 1 to {1 << 20}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import subprocess
@@ -218,3 +219,19 @@ def test_credentials_of_addresses_are_not_written_down(
     written = b"".join(path.read_bytes() for path in (tmp_path / "all.parquet").iterdir())
     assert b"memory://***@bucket/a.png" in written
     assert b"SECRET" not in written
+
+
+def test_a_disk_that_fills_up_in_the_end_loses_no_part(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "latents.npz"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("motorvae.runtime.bulk.encoded.put_new", full)
+        done = encode(image_folder, "--output", output)
+    assert f"12 images are kept in {output}.parts" in "".join(done.stderr.splitlines())
+    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert "12 of them by an earlier run" in encode(image_folder, "--output", output).stderr

@@ -199,3 +199,19 @@ def test_names_of_several_inputs_are_paths(
     inputs = inputs_of(f"{tmp_path}/*/x.png", "~/b", "~/a/y.png")
     names = ["a/x.png", "b/x.png", "b/x.png", "b/y.png", "a/y.png"]
     assert [item.name for item in inputs] == [f"{tmp_path}/{name}" for name in names]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
+def test_a_column_of_texts_of_any_kind_and_what_is_missing_in_it(
+    kind: str, inputs_of: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    """pandas writes categories as dictionaries."""
+    pa = pytest.importorskip("pyarrow")
+    texts = pa.array(["a.png", None, "b.png", "", "a.png"])
+    made = texts.dictionary_encode() if kind == "dictionary" else texts.cast(kind)
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pa.table({"path": made}), tmp_path / "list.parquet"
+    )
+    inputs = inputs_of(tmp_path / "list.parquet")
+    assert [item.name for item in inputs] == ["a.png", "b.png", "a.png"]
+    assert inputs.remarks == [f"{tmp_path}/list.parquet: 2 not taken: no text in column 'path'"]
