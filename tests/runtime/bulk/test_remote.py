@@ -37,8 +37,8 @@ class Quiet(SimpleHTTPRequestHandler):
             data = self.large
             self.send_response(200)
             self.end_headers()
-            for start in range(0, len(data), 1000):
-                self.wfile.write(data[start : start + 1000])
+            for start in range(0, len(data), 10_000):
+                self.wfile.write(data[start : start + 10_000])
                 self.wfile.flush()
         else:
             super().do_GET()
@@ -94,7 +94,7 @@ def test_a_file_whose_length_is_not_said_is_read_whole(
     web: str, encoded_of: Callable[..., Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("aiohttp")
-    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (900, 1600, 3), np.uint8)
     Image.fromarray(noise).save(file := io.BytesIO(), "PNG")
     monkeypatch.setattr(Quiet, "large", file.getvalue())
     encoded = encoded_of([f"{web}/unsaid/large.png"])
