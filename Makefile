@@ -8,7 +8,7 @@ DEMO_SEED ?=
 DEMO_FLAGS := $(if $(DEMO_MINUTES),--minutes $(DEMO_MINUTES)) $(if $(DEMO_SEED),--seed $(DEMO_SEED))
 # One environment, filled in two steps: what the demo imports, and the rest.
 DEMO_EXTRAS := cpu,train,export,bench
-ALL_EXTRAS := $(DEMO_EXTRAS),energy,loadgen,explore,umap,hub,diffusers,openvino,tensorrt-rtx,parquet,zmq,mcap,view,sign,dev
+ALL_EXTRAS := $(DEMO_EXTRAS),energy,loadgen,explore,umap,hub,diffusers,openvino,tensorrt-rtx,parquet,remote,zmq,mcap,view,sign,dev
 DOCS_EXTRAS := docs
 DRIVER_VENV := .venv-driver
 DRIVER_BIN := $(DRIVER_VENV)/bin
@@ -25,10 +25,11 @@ GPU_VENV := .venv-gpu
 GPU_BIN := $(GPU_VENV)/bin
 COMMA := ,
 # Its name follows from what was asked for, so that another choice makes the environment anew.
-GPU_READY = $(GPU_VENV)/.ready-$(shell printf '%s' "$(GPU_EXTRAS) $(GPU_ALSO)" | cksum | tr ' ' '-')
+GPU_READY := $(GPU_VENV)/.ready-$(shell printf '%s' "$(GPU_EXTRAS) $(GPU_ALSO)" | cksum | tr ' ' '-')
 GPU_SMALL := export,bench,energy
+GPU_HAS := $(GPU_BIN)/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)'
 
-.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-aarch64 containers jetson-wheels lint docs dist clean
+.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-triton test-aarch64 containers jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,6 +42,7 @@ help:
 	@echo "make gpu-proof     prove motorVAE on this machine's GPU: one JSON and one page, into gpu-proof/"
 	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
 	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
+	@echo "make test-triton   what --triton writes, on a real Triton Inference Server"
 	@echo "make test-aarch64  the runtime on arm64, emulated; needs root, mmdebstrap, qemu-user-static"
 	@echo "make containers    lint the container files, and build and run them with buildah"
 	@echo "make jetson-wheels which wheels a Jetson gets; asks the package index"
@@ -108,14 +110,8 @@ $(GPU_READY): pyproject.toml environment.py
 	@[ -e $@ ] || rm -rf $(GPU_VENV)
 	@'$(PYTHON)' environment.py $(GPU_VENV) --system-packages --also pytest pytest-timeout $(GPU_ALSO) \
 		--extras $(GPU_SMALL)$(if $(GPU_EXTRAS),$(COMMA)$(GPU_EXTRAS))
-	@for pair in torch:train onnxruntime:cpu; do \
-		module=$${pair%:*} extra=$${pair#*:}; \
-		$(GPU_BIN)/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$$module') is None)"; \
-		there=$$?; \
-		if [ "$$extra" = train ] && [ $$there = 0 ] || [ "$$extra" = cpu ] && [ $$there != 0 ]; then \
-			'$(PYTHON)' environment.py $(GPU_VENV) --system-packages --extras $$extra || exit; \
-		fi; \
-	done
+	@if $(GPU_HAS) torch; then '$(PYTHON)' environment.py $(GPU_VENV) --system-packages --extras train; fi
+	@if ! $(GPU_HAS) onnxruntime; then '$(PYTHON)' environment.py $(GPU_VENV) --system-packages --extras cpu; fi
 	@touch $@
 
 gpu-proof: $(if $(GPU_PYTHON),,$(GPU_READY))
@@ -124,6 +120,10 @@ gpu-proof: $(if $(GPU_PYTHON),,$(GPU_READY))
 # Downloads a megabyte for each release, once, into .scratch/.
 test-trt-api: $(VENV)/.ready
 	$(BIN)/pytest tests/trt_api
+
+# Downloads NVIDIA's wheel of 55 MB, once, into .scratch/; it is for Linux on x86-64.
+test-triton: $(VENV)/.ready
+	$(BIN)/pytest tests/triton_server
 
 # Keeps roots and what x86-64 expects in .aarch64/; SUITES="jammy noble" are the Jetsons' Pythons.
 SUITES ?= bookworm trixie

@@ -25,8 +25,6 @@ from ..runtime.doctor.screen import examine_machine, print_screen
 from ..runtime.engines.gpu_info import NoGpu, find_gpu
 from .options import GpuEngine, check_least, check_output
 
-_ENERGY_WINDOW_S, _ENERGY_IDLE_S = 5.0, 5.0
-"""As of motorvae-bench run: three windows of a case, and the idle power before the first."""
 _MOST_SECONDS = 60
 
 
@@ -70,9 +68,16 @@ class GpuOptions:
     """What to measure the encoder on; by default all of these."""
     energy: bool = False
     """Also measure joules for each latent, 15 s for each engine; refused without a sensor."""
+    gpu_energy: bool = False
+    """The same by the sensors that cover the GPU alone; without one the engines are only timed."""
+    rates: Path | None = None
+    """The rates of this GPU that `python -m motorvae.benchmarks.measure.gpu_rates` wrote, for the
+    roofline; by default they are measured."""
 
     def __post_init__(self) -> None:
         check_least(self, frames=1)
+        if self.energy and self.gpu_energy:
+            raise ConfigError("--energy has the sensors of --gpu-energy, too: leave out one")
 
 
 def _screen(options: ScreenOptions, *_: object) -> int:
@@ -120,15 +125,22 @@ def _gpu(options: GpuOptions, *_: object) -> int:
     bundle = load_bundle(options.model)
     with needed_for("examining a GPU", extra="bench"):
         from .examine_gpu import Examination  # noqa: PLC0415  # with psutil: --help must not need it
+        from .gpu_roofline import load_rates  # noqa: PLC0415
+        from .measure.energy import IDLE_S, WINDOW_S  # noqa: PLC0415
         from .report.energy import print_energy  # noqa: PLC0415
         from .report.tables import print_gpu_cases  # noqa: PLC0415
-        from .sensors.find import require_sensors  # noqa: PLC0415
+        from .sensors.find import gpu_sensors, require_sensors  # noqa: PLC0415
         from .sensors.meter import Meter  # noqa: PLC0415
     console = stderr_console()
-    sensors = require_sensors() if options.energy else None
+    rates = load_rates(options.rates) if options.rates is not None else None
+    sensors, energy = None, ""
+    if options.energy:
+        sensors, energy = require_sensors(), "--energy"
+    elif options.gpu_energy:
+        sensors, energy = gpu_sensors(), "--gpu-energy"
     with (
         output_locked(options.output),
-        Meter(sensors, window_s=_ENERGY_WINDOW_S, idle_s=_ENERGY_IDLE_S) as meter,
+        Meter(sensors, window_s=WINDOW_S, idle_s=IDLE_S) as meter,
     ):
         if (kept := set_aside(options.output)) is not None:
             console.print(f"the earlier {options.output} is kept as {kept}")
@@ -141,6 +153,8 @@ def _gpu(options: GpuOptions, *_: object) -> int:
             console=console,
             only=options.only,
             meter=meter,
+            energy=energy,
+            rates=rates,
         ).run()
     print_gpu_cases(console, result)
     print_energy(console, result)

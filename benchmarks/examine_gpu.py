@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from rich.console import Console
 
@@ -25,6 +25,7 @@ from ..runtime.core.errors import (
     MeasurementError,
     MissingDependencyError,
     MotorVAEError,
+    OutputError,
     VerificationError,
     needed_for,
 )
@@ -40,7 +41,6 @@ from ..runtime.engines.tensorrt.package import (
     title_of,
 )
 from .cases.gpu import (
-    NOT_REACHED,
     ONNX_CUDA,
     TORCH_CUDA,
     WARMUP,
@@ -51,10 +51,11 @@ from .cases.gpu import (
     public_case,
     timed_engine,
 )
-from .gpu_roofline import case_under_roofline, rates_of_gpu
-from .measure.case import Case
+from .gpu_roofline import case_under_roofline, check_rates, rates_of_gpu
+from .measure.case import NOT_REACHED, Case
 from .measure.result import (
     GpuFacts,
+    GpuRates,
     Result,
     Settings,
     environment_now,
@@ -65,9 +66,6 @@ from .measure.result import (
 from .measure.rounds import RoundPlan
 from .options import GpuEngine
 from .sensors.meter import Meter
-
-if TYPE_CHECKING:
-    from .measure.gpu_rates import GpuRates  # with torch, which a GPU's machine may lack
 
 _TITLES: dict[GpuEngine, str] = {
     "onnx": ONNX_CUDA,
@@ -91,23 +89,39 @@ class Examination:
     # crash of a later engine
     output: Path
     console: Console  # For progress
+    meter: Meter  # Watches conditions, and measures energy where it has sensors
     only: tuple[GpuEngine, ...] = get_args(GpuEngine)  # What runs the encoder
-    meter: Meter | None = None  # Watches conditions, and measures energy where it has sensors
+    energy: str = ""  # The option that asked for it
+    rates: GpuRates | None = None  # Of this GPU, where they were measured before
 
     def __post_init__(self) -> None:
         self._reference = reference_from_bundle(self.bundle)
         titles = {_TITLES[name] for name in self.only}
         self._planned = [group for group in planned_cases() if group[0].case.engine in titles]
         self._cases = {one.case.how: one.case for group in self._planned for one in group}
-        self._rates: GpuRates | None = None
         self._warnings: tuple[str, ...] = ()
         self._engines: list[EngineManifest] = []
+        self._unsaved: OutputError | None = None
         self._created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         self._load_start, self._power_start = load_now(), power_state()
 
     def run(self) -> Result:
         """Measure every case that this machine can run, and write the result."""
         unforeseen: list[Exception] = []
+        try:
+            self._measure_cases(unforeseen)
+            self.meter.close()  # what it cost is known from then on
+            result = self._save()
+        except Exception as error:
+            if unforeseen:
+                raise unforeseen[0] from error
+            raise
+        if unforeseen:
+            raise unforeseen[0]
+        return result
+
+    def _measure_cases(self, unforeseen: list[Exception]) -> None:
+        """Measure the cases one after the other; what nobody foresaw in one joins the list."""
         self._measure_rates()
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
@@ -122,6 +136,8 @@ class Examination:
                         self._cases[case.how] = self._under_roofline(case, planned[0].key)
                         self._save()
                 except MotorVAEError as error:
+                    if error is self._unsaved:  # no fault of the case, and no other could be kept
+                        raise
                     reason = str(error)
                 except Exception as error:  # noqa: BLE001  # raised when the other cases are done
                     reason = f"{type(error).__name__}: {error}"
@@ -129,16 +145,10 @@ class Examination:
                 for one in planned:
                     if self._cases[one.case.how].not_measured == NOT_REACHED:
                         self._cases[one.case.how] = one.case.without(reason)
-        if self.meter is not None:
-            self.meter.close()  # what it cost is known from then on
-        result = self._save()
-        if unforeseen:
-            raise unforeseen[0]
-        return result
 
     def _save(self) -> Result:
         turn = max(1, self.frames // _TURNS)
-        energy = " --energy" if self.meter is not None and self.meter.facts else ""
+        energy = f" {self.energy}" if self.energy else ""
         only = "" if self.only == get_args(GpuEngine) else f" --only {' '.join(self.only)}"
         result = Result(
             created=self._created,
@@ -159,30 +169,38 @@ class Examination:
                 power_end=power_state(),
                 engines=tuple(self._engines),
             ),
-            matrix=self._rates.matrix if self._rates else {},
-            copy_memory=self._rates.copy_memory if self._rates else None,
-            read_memory=self._rates.read_memory if self._rates else None,
-            energy=self.meter.facts if self.meter is not None else None,
-            watch=self.meter.watched if self.meter is not None else None,
+            matrix=self.rates.matrix if self.rates else {},
+            copy_memory=self.rates.copy_memory if self.rates else None,
+            read_memory=self.rates.read_memory if self.rates else None,
+            energy=self.meter.facts,
+            watch=self.meter.watched,
             cases=tuple(map(public_case, self._cases.values())),
             warnings=self._warnings,
         )
-        save_document(self.output, result)
+        try:
+            save_document(self.output, result)
+        except OutputError as error:
+            self._unsaved = error
+            raise
         return result
 
     def _measure_rates(self) -> None:
-        """Measure the GPU's own rates in a process that gives all its memory back."""
-        self.console.print("measuring: matrix rates and bandwidths of the GPU")
+        """Measure the GPU's own rates in a process that gives all its memory back, if need be."""
         try:
-            self._rates = rates_of_gpu(self.bundle.spec)
+            if self.rates is not None:
+                check_rates(self.rates, self.gpu.name)
+            else:
+                self.console.print("measuring: matrix rates and bandwidths of the GPU")
+                self.rates = rates_of_gpu(self.bundle.spec)
         except (MeasurementError, MissingDependencyError) as error:
+            self.rates = None
             self._warnings = (f"no roofline: {without_private(str(error))}",)
 
     def _under_roofline(self, case: Case, key: GraphKey) -> Case:
         """Add the least time that the GPU's best rates allow; of the card's own network only."""
-        if self._rates is None or case.whole is None or self.bundle.spec.channels is None:
+        if self.rates is None or case.whole is None or self.bundle.spec.channels is None:
             return case
-        return case_under_roofline(case, self._rates, self.bundle.spec, key)
+        return case_under_roofline(case, self.rates, self.bundle.spec, key)
 
     def _measured(self, planned: Sequence[PlannedCase], copy: Bundle) -> Iterator[Case]:
         engine = planned[0].case.engine

@@ -6,18 +6,17 @@ import importlib.util
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..runtime.bundle.graph_key import GraphKey
+from ..runtime.core.documents import document_from_json
 from ..runtime.core.errors import MeasurementError, missing_dependency
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.children import python_module
 from .measure.case import Case
-
-if TYPE_CHECKING:
-    from .measure.gpu_rates import GpuRates  # with torch, which a GPU's machine may lack
+from .measure.result import ENCODER_FP16_BYTES, GpuRates
 
 _LIMIT_S = 120
+_MOST_BYTES = 1 << 20
 _OWN_STAGES = ("compute", "device")
 """What is compared with the least time beside the whole: kernels, or all of a recorded graph."""
 
@@ -29,13 +28,11 @@ def rates_of_gpu(spec: ModelSpec) -> GpuRates:
         MissingDependencyError: torch is not installed.
         MeasurementError: torch finds no GPU, or the process failed; its last line says why.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise missing_dependency("measuring the GPU's rates", "torch", extra="train")
-    from .measure.gpu_rates import GpuRates  # noqa: PLC0415  # torch is optional
-    from .measure.roofline import cost_of  # noqa: PLC0415  # as above
+    _require_torch("measuring the GPU's rates")
+    from .measure.roofline import cost_of  # noqa: PLC0415  # torch is optional
 
     if spec.channels is None:
-        again = _BYTES_OF_UNKNOWN
+        again = ENCODER_FP16_BYTES  # whose cost is not known
     else:
         again = cost_of(spec, GraphKey("encoder", "fp16")).moved_bytes
     with tempfile.TemporaryDirectory(prefix="motorvae-rates-") as folder:
@@ -52,6 +49,31 @@ def rates_of_gpu(spec: ModelSpec) -> GpuRates:
             last = said[-1] if said else f"exit code {done.returncode}"
             raise MeasurementError(f"the GPU's rates were not measured: {last}")
         return GpuRates.model_validate_json(file.read_bytes())
+
+
+def load_rates(path: Path) -> GpuRates:
+    """Read what the process of `rates_of_gpu` wrote; a MeasurementError where it is not that."""
+    again = "leave out --rates, or measure the rates again"
+    return document_from_json(
+        path, GpuRates, error=MeasurementError, again=again, most_bytes=_MOST_BYTES
+    )
+
+
+def check_rates(rates: GpuRates, gpu: str) -> None:
+    """Check that rates which were measured before make a roofline of the GPU of this name, here.
+
+    Raises:
+        MissingDependencyError: torch, with which what an encoder costs is counted, is not there.
+        MeasurementError: They are of another GPU.
+    """
+    _require_torch("the roofline of rates that were measured before")
+    if rates.device != gpu:
+        raise MeasurementError(f"the rates are of {rates.device}, and this is {gpu}")
+
+
+def _require_torch(feature: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise missing_dependency(feature, "torch", extra="train")
 
 
 def case_under_roofline(case: Case, rates: GpuRates, spec: ModelSpec, key: GraphKey) -> Case:
@@ -82,7 +104,3 @@ def case_under_roofline(case: Case, rates: GpuRates, spec: ModelSpec, key: Graph
             "stayed in a cache that the reading does not fit",
         )
     return case.with_facts(roofline=roofline, notes=notes, warnings=warnings)
-
-
-_BYTES_OF_UNKNOWN = 16 << 20
-"""For a network whose cost is not known."""

@@ -20,7 +20,6 @@ GpuEngine = Literal["onnx", "tensorrt", "tensorrt-rtx", "torch"]
 
 _BATCHES, _QUICK_BATCHES = (1, 2, 4, 8, 16, 32), (1,)
 _SAMPLES, _QUICK_SAMPLES = 200, 20
-_ENERGY_S, _QUICK_ENERGY_S = 15.0, 3.0
 _LOADGEN_S, _QUICK_LOADGEN_S = 60.0, 2.0
 
 
@@ -132,12 +131,6 @@ class RunOptions:
     def loadgen_s(self) -> float:
         """How long LoadGen's runs last at least."""
         return self.loadgen_seconds or (_QUICK_LOADGEN_S if self.quick else _LOADGEN_S)
-
-    @property
-    def energy_window_s(self) -> float:
-        """How long one of the three windows of a case lasts."""
-        default = _QUICK_ENERGY_S if self.quick else _ENERGY_S
-        return (self.energy_seconds or default) / 3
 
     @property
     def _sizes(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from .cases.stream import StreamPlan, import_cases, start_up_cases, stream_cases
 from .compare import LEAST_TURNS
 from .loadgen.run import loadgen_runs, streaming_engines
 from .measure.case import Case, busy_warning
+from .measure.energy import IDLE_S, WINDOW_S, WINDOWS
 from .measure.loadgen import LoadGenRun
 from .measure.result import MachineRates, Result, Settings, environment_now, load_now, usable_cores
 from .measure.roofline import cost_of, measure_machine, rates_of, roofline_of
@@ -29,8 +30,7 @@ from .under_test.model_under_test import ModelUnderTest, model_from_files, untra
 
 _SPREADING_MS = 100.0
 """How long a turn settles: with less, an engine's p50 depends on which one ran before it."""
-_IDLE_S, _QUICK_IDLE_S = 5.0, 2.0
-"""How long the machine is left alone for its idle power, where energy is asked for."""
+_QUICK_IDLE_S, _QUICK_WINDOW_S = 2.0, 1.0  # in place of `IDLE_S` and `WINDOW_S`
 _QUICK_IMAGES = 32
 """Of the bundle's verification images."""
 
@@ -50,6 +50,13 @@ def round_plan(options: RunOptions, batch: int = 1) -> RoundPlan:
         settle_ms=_SPREADING_MS,
         turn=max(2, samples // 8),
     )
+
+
+def _window_s(options: RunOptions) -> float:
+    """Return how long one of the windows of a case lasts."""
+    if options.energy_seconds is not None:
+        return options.energy_seconds / WINDOWS
+    return _QUICK_WINDOW_S if options.quick else WINDOW_S
 
 
 def run_benchmark(
@@ -77,8 +84,8 @@ def run_benchmark(
         meter = stack.enter_context(
             Meter(
                 sensors,
-                window_s=options.energy_window_s,
-                idle_s=_QUICK_IDLE_S if options.quick else _IDLE_S,
+                window_s=_window_s(options),
+                idle_s=_QUICK_IDLE_S if options.quick else IDLE_S,
             )
         )
         samples, settle_ms = 5 if options.quick else 30, schedule.settle_ms

@@ -1,4 +1,4 @@
-"""motorvae-stream and motorvae-encode, and what they show on a terminal."""
+"""motorvae-stream, and what it shows on a terminal."""
 
 from __future__ import annotations
 
@@ -8,58 +8,24 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
 from rich.console import Console
 from rich.live import Live
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from .bundle.load import load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
-from .core.errors import SourceError, UsageError
+from .core.errors import UsageError
 from .core.lifecycle import loading, stopping_on_signals
-from .core.spec import Matrix
-from .core.system.locks import output_locked
-from .engines.open import EngineRequest
 from .engines.select import Rebuild
-from .pixels.picture import MAX_PICTURE
 from .sinks.base import STANDARD_OUTPUT
-from .sources.base import CaptureRequest
-from .stream.batch_encode import check_encoding, encode_source, opened_data
 from .stream.options import StreamOptions
 
 if TYPE_CHECKING:
     from .stream.run import Stream
     from .stream.stats import Percentiles, StreamSummary
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """Options of motorvae-encode."""
-
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """A folder of images, searched recursively, one image, or a video."""
-    model: Path = Path("bundle")
-    """The bundle that motorvae-export wrote."""
-    output: Path = Path("latents.npz")
-    """Where names, mu and log_var go; an earlier file is kept under a number."""
-    batch_size: int = 16
-    """Images per run of the encoder."""
-    matrix: Matrix | None = None
-    """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
-    576 down, and BT.601 below. By default as the model was trained."""
-    track: int | None = None
-    """Read this video track of a file or stream, counted from 1 without covers and thumbnails. By
-    default the default one; of several, or without one, that of the largest picture."""
-    max_picture: float = MAX_PICTURE
-    """Megapixels that an image file may have; a larger one is skipped and is not decoded."""
-    engine: EngineRequest = field(default_factory=EngineRequest)
-    """Which engine runs."""
 
 
 def _stream(options: StreamOptions, *_: object, rebuild: Rebuild | None = None) -> None:
@@ -178,46 +144,6 @@ def latency_table(stages: Mapping[str, Percentiles]) -> Table:
     return table
 
 
-def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) -> None:
-    asked = CaptureRequest(
-        matrix=options.matrix, track=options.track, max_picture=options.max_picture
-    )
-    check_encoding(options.batch_size, options.output, asked)
-    console = stderr_console()
-    bundle = load_bundle(options.model, hash_all=False)
-    opened = opened_data(bundle, options.data, options.engine, rebuild, asked=asked)
-    with output_locked(options.output), opened as (source, choice):
-        backend, printed = choice.backend, len(choice.backend.notes)
-        what = f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}"
-        print_sentence(console, what)
-        print_remarks(console, bundle.folder, bundle.manifest.remarks)
-        with Progress(console=console) as progress:
-            task = progress.add_task("encoding", total=source.expected)
-            encoded = encode_source(
-                source,
-                backend,
-                bundle.spec,
-                batch_size=options.batch_size,
-                weights_sha256=bundle.manifest.weights_sha256,
-                progress=lambda: progress.advance(task),
-            )
-        kept = encoded.save(options.output)
-    for note in backend.notes[printed:]:
-        console.print(note)
-    console.print(f"{len(encoded.names)} latents of {source.name} in {options.output}")
-    if kept is not None:
-        console.print(f"the earlier {options.output} is kept as {kept}")
-    for line in encoded.remarks:
-        console.print(line, style="yellow")
-    for gap in encoded.gaps:
-        console.print(f"skipped {gap.name or gap.index}: {gap.reason}", style="yellow")
-    if encoded.gaps:
-        raise SourceError(
-            f"{len(encoded.gaps)} of {len(encoded.names) + len(encoded.gaps)} did not decode "
-            f"and have no latent; the others are in {options.output}"
-        )
-
-
 stream_main = Command(
     StreamOptions,
     _stream,
@@ -232,15 +158,4 @@ stream_main = Command(
         "--imgsz": "the model has one size; the camera's is asked for with --width, --height",
     },
 )
-encode_main = Command(
-    EncodeOptions,
-    _encode,
-    "Encode a folder of images or a video to one .npz file.",
-    prog="motorvae-encode",
-    positional=("--data", "--source"),
-    hints={
-        "--bundle": "the bundle is named with --model",
-        "--device": "where the encoder runs is chosen with --backend or --provider",
-    },
-)
-"""These cannot `--rebuild` an engine; `motorvae.commands` gives both the function that does."""
+"""It cannot `--rebuild` an engine; `motorvae.commands` gives it the function that does."""

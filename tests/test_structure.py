@@ -19,8 +19,8 @@ ROOMS = (
     {"bundle", "pixels", "sinks"},
     {"signing"},
     {"sources", "engines", "ood"},
-    {"stream", "doctor"},
-    {"cli", "signing_cli"},
+    {"stream", "bulk", "doctor"},
+    {"cli", "encode_cli", "signing_cli"},
 )
 """The rooms of `runtime`, floor by floor: each imports from lower floors only."""
 FACE = ("runtime", "api")
@@ -60,6 +60,7 @@ ABOUT_ONE_PACKAGE = {
     "runtime/engines/cuda/pycuda_layer.py",
     "runtime/engines/cuda/bindings.py",
     "runtime/sinks/mcap_file.py",
+    "runtime/bulk/parquet_parts.py",
     "runtime/sinks/parquet.py",
     "runtime/sinks/zeromq.py",
     "runtime/sinks/rerun_sink.py",
@@ -324,7 +325,17 @@ def test_every_package_says_what_it_is_for() -> None:
 
 
 def test_test_folders_mirror_packages() -> None:
-    own = {"aarch64", "attacks", "faults", "gpu", "packaging", "soak", "stand_in_driver", "trt_api"}
+    own = {
+        "aarch64",
+        "attacks",
+        "faults",
+        "gpu",
+        "packaging",
+        "soak",
+        "stand_in_driver",
+        "triton_server",
+        "trt_api",
+    }
     folders = {
         path.parent.relative_to(ROOT / "tests") for path in TESTS if path.name.startswith("test_")
     }

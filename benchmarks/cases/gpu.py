@@ -26,7 +26,7 @@ from ...runtime.engines.open import EngineRequest, open_engine
 from ...runtime.engines.tensorrt.engine import TensorRTBackend
 from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_engine
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
-from ..measure.case import Case, CudaGraph, GpuMode
+from ..measure.case import NOT_REACHED, Case, CudaGraph, GpuMode
 from ..measure.result import clocks
 from ..measure.rounds import CaseMeter, TimedCase, stopwatch
 
@@ -37,7 +37,6 @@ ONNX_CUDA, TORCH_CUDA = "ONNX Runtime CUDA", "torch CUDA"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 ONNX_VARIANTS: tuple[Variant, ...] = ("full", "luma", "mu")
 """The contract's graph, and the leaner ones that streams take: with both outputs, with `mu`."""
-NOT_REACHED = "not reached: the command ended before it"
 
 
 @dataclass(frozen=True)
@@ -274,8 +273,9 @@ def gated_case(case: Case, gate: tuple[GraphReport, ...]) -> Case:
 
 
 def public_case(case: Case) -> Case:
-    """Return the same with no host, user or home folder in texts of errors and engines."""
+    """Return the same with nothing private in texts of errors, engines and sensors."""
     return case.with_facts(
         not_measured=case.not_measured and without_private(case.not_measured),
         notes=tuple(map(without_private, case.notes)),
+        warnings=tuple(map(without_private, case.warnings)),
     )

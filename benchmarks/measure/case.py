@@ -34,6 +34,8 @@ Unit = Literal["ns", "bytes"]
 _SHOWN: dict[Unit, tuple[str, float]] = {"ns": ("ms", 1e6), "bytes": ("MiB", 2.0**20)}
 """What people read a unit in, and how much of the unit one of that is."""
 
+NOT_REACHED = "not reached: the command ended before it"
+"""Why a case that was planned has no figure, until it has another reason."""
 SPREAD_LIMIT = 0.10
 """Largest (p75 - p25) / p50 of a stable series."""
 DRIFT_LIMIT = 0.10

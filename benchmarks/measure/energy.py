@@ -12,6 +12,10 @@ from ...runtime.core.spec import StrictModel
 Scope = Literal["board", "processor", "GPU", "part"]
 """What a sensor sees: all that is powered, the processor's package, the GPU's board, or a rail or
 domain that is only part of one of these."""
+WINDOWS, WINDOW_S = 3, 5.0
+"""Of each case, and how many seconds each lasts unless something else is asked for."""
+IDLE_S = 5.0
+"""How long the machine is left alone for its idle power, likewise."""
 LEAST_UPDATES = 20
 """A window in which a sensor's value changes less often has no figure: each of its ends lies
 somewhere between two changes, so that with 20 the energy is uncertain by up to 5 % at each."""

@@ -10,11 +10,9 @@ from typing import Any, Protocol
 
 import torch
 
-from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.documents import save_document
-from ...runtime.core.spec import StrictModel
 from .case import samples_of, warnings_of
-from .result import Rate
+from .result import GpuRates, Rate
 
 SAMPLES, CALLS, WARMUP = 20, 5, 5
 """Timed samples of each rate, calls in one sample, and calls before."""
@@ -25,24 +23,6 @@ LARGE_BYTES = 1 << 29
 _HEADROOM = 8
 """One of so many parts of the free memory is taken at most: a Jetson shares it."""
 _FLOAT_BYTES = 4
-
-
-class GpuRates(StrictModel):
-    """What a GPU does at best, as far as torch finds it."""
-
-    device: str  # The GPU's name as torch has it
-    torch: str  # Version of torch
-    matrix: dict[Precision, Rate]  # 2 n^3 operations a sample; float32 without TF32, as engines do
-    copy_memory: Rate  # Within the device's memory, bytes read plus bytes written
-    read_memory: Rate  # Of more than any cache of it holds
-    # Of as many bytes as one run of the encoder moves, again and again: where a cache holds them
-    # all, as the L2 of large GPUs does, weights come from there as well
-    read_again: Rate
-
-    @property
-    def best_read_per_s(self) -> float:
-        """Bytes per second at which weights can be read at best, from wherever they are."""
-        return max(self.read_memory.best_per_s, self.read_again.best_per_s)
 
 
 class Stopwatch(Protocol):

@@ -48,7 +48,8 @@ _POWER = (
     *("temperature.gpu", "utilization.gpu"),
 )
 _COMMAND_S = 20
-SCHEMA_VERSION: Literal[4] = 4
+ENCODER_FP16_BYTES = 20 << 20
+"""About what one run of the default encoder moves in FP16: 10 million weights of two bytes."""
 _MOST_BYTES = 64 << 20  # raw samples of every case; a full run has one of these
 
 
@@ -178,6 +179,25 @@ class MachineRates(TypedDict):
     read_memory: Rate
 
 
+class GpuRates(StrictModel):
+    """What a GPU does at best, as far as torch finds it."""
+
+    schema_version: Literal[1] = 1
+    device: str  # The GPU's name as torch has it
+    torch: str  # Version of torch
+    matrix: dict[Precision, Rate]  # 2 n^3 operations a sample; float32 without TF32, as engines do
+    copy_memory: Rate  # Within the device's memory, bytes read plus bytes written
+    read_memory: Rate  # Of more than any cache of it holds
+    # Of as many bytes as one run of the encoder moves, again and again: where a cache holds them
+    # all, as the L2 of large GPUs does, weights come from there as well
+    read_again: Rate
+
+    @property
+    def best_read_per_s(self) -> float:
+        """Bytes per second at which weights can be read at best, from wherever they are."""
+        return max(self.read_memory.best_per_s, self.read_again.best_per_s)
+
+
 class Settings(StrictModel):
     """How the benchmark was run."""
 
@@ -211,7 +231,7 @@ class GpuFacts(StrictModel):
 class Result(StrictModel):
     """Everything that a JSON of motorvae-bench run or motorvae-doctor gpu holds."""
 
-    schema_version: Literal[3, 4] = SCHEMA_VERSION  # 3 has no p90, and is read as 4
+    schema_version: Literal[3, 4] = 4  # 3 has no p90, and is read as 4
     created: str  # When, in UTC
     command: str  # What was typed, so that it can be typed again
     model: ModelSpec  # Sizes of the model

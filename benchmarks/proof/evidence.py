@@ -11,8 +11,9 @@ from pathlib import Path
 import orjson
 
 from ...runtime.core.errors import MeasurementError
-from ..measure.case import Case
-from ..measure.result import Rate, load_result
+from ..measure.case import NOT_REACHED, Case
+from ..measure.result import GpuRates, Result, load_result
+from ..sensors.find import covers_gpu
 from .process import Ended
 from .record import Row
 
@@ -23,13 +24,6 @@ It may raise OSError or ValueError where what it reads is missing or damaged."""
 
 _STAGES = ("wall", "device", "h2d", "compute", "d2h", "enqueue")
 _LONGEST_REASONS = 300
-_JETSON_RAILS = ("VDD_IN", "VIN", "VDD_GPU_SOC", "VDD_GPU", "VDD_CPU_GPU_CV")
-"""Rails that a Jetson's GPU is fed from; of an AGX Orin there is none for all of it."""
-_RATE_TITLES = {
-    "copy_memory": "device memory copied, read plus written",
-    "read_memory": "device memory read",
-    "read_again": "bytes of one encoder run read again and again",
-}
 
 
 def by_exit_code(what: str, ended: Ended, _work: Path) -> Sequence[Row]:
@@ -114,19 +108,22 @@ def of_doctor(file: str) -> Reader:
     """Return the reader of the JSON that motorvae-doctor gpu wrote in the work folder.
 
     Each case is a row: measured past the gate is proven, drifted is failed. What a crash of the
-    doctor did not reach is failed as well: it had its turn.
+    doctor did not reach is failed as well: it had its turn. Then there is a row for the energy of
+    each case by each sensor that covers a GPU; without such a sensor, one that is unproven.
     """
 
     def read(what: str, ended: Ended, work: Path) -> Sequence[Row]:
         path = work / file
-        fault = (
-            None if ended.exit_code == 1 else fault_of(what, ended)
-        )  # 1: it says so case by case
+        fault = fault_of(what, ended)
         if not path.is_file():
-            fault = fault_of(what, ended)
             return [fault or Row(what=what, status="failed", reason="the doctor left no result")]
-        crash = fault.reason if fault else None
-        return [_row_of(case, crash) for case in load_result(path).cases]
+        if ended.exit_code == 1:  # it says so case by case
+            fault = None
+        result = load_result(path)
+        rows = [_row_of(case, fault.reason if fault else None) for case in result.cases]
+        if fault and fault.reason not in {row.reason for row in rows}:
+            rows.append(fault)
+        return [*rows, *_energy_rows(f"{what}: energy for each latent", result)]
 
     return read
 
@@ -143,7 +140,7 @@ def _row_of(case: Case, crash: str | None) -> Row:
     reason = case.not_measured or "past a limit of the gate"
     if case.status == "drifted":
         return Row(what=what, status="failed", reason=reason)
-    if crash and reason.startswith("not reached"):
+    if crash and reason == NOT_REACHED:
         return Row(what=what, status="failed", reason=crash)
     return Row(what=what, status="unproven", reason=reason)
 
@@ -168,54 +165,41 @@ def _figures(case: Case) -> Iterator[tuple[str, float]]:
         yield "roofline_least_ms", case.roofline.least_ms
 
 
-def of_energy(file: str) -> Reader:
-    """Return the reader of a doctor's JSON with energy: a row for each case and sensor.
+def _energy_rows(what: str, result: Result) -> Sequence[Row]:
+    """Return a row for each case and sensor that covers a GPU; one without any such energy.
 
-    Sensors of a GPU's board and a Jetson's rails that feed its GPU count: RAPL's zones prove
-    nothing of a GPU, not even `psys`, from which a card may be left out. Without such a sensor it
-    is unproven, with what was looked for. What drifted is failed, and so is a row of its own where
-    the doctor was killed or crashed.
+    What drifted is failed, whatever was measured of it.
     """
-
-    def read(what: str, ended: Ended, work: Path) -> Sequence[Row]:
-        path = work / file
-        if not path.is_file():  # it refuses a machine without a sensor by itself
-            return by_exit_code_or_not(what, ended, work)
-        result = load_result(path)
-        facts = result.energy
-        names = {one.name: one for one in (facts.sensors if facts else ())}
-        sensors = {
-            name for name, one in names.items() if one.scope == "GPU" or name in _JETSON_RAILS
-        }
-        fault = None if ended.exit_code == 1 else fault_of(what, ended)
-        rows = [fault] if fault else []
-        for case in result.cases:
-            for one in case.energy:
-                if one.sensor not in sensors:
-                    continue
-                title = f"{case.how}: {one.sensor}"
-                if case.status == "drifted":
-                    reason = "past a limit of the gate, so that its energy is of no latent"
-                    rows.append(Row(what=title, status="failed", reason=reason))
-                    continue
-                joules, watts = one.joules_per_latent, one.watts
-                if joules is None or watts is None:
-                    reason = one.not_measured or "it gives no figure"
-                    rows.append(Row(what=title, status="unproven", reason=reason))
-                    continue
-                sensor = names[one.sensor]
+    facts = result.energy
+    sensors = {
+        one.name: one for one in (facts.sensors if facts else ()) if covers_gpu(one.name, one.scope)
+    }
+    rows = []
+    for case in result.cases:
+        for one in case.energy:
+            if (sensor := sensors.get(one.sensor)) is None:
+                continue
+            title = f"{case.how}: {one.sensor}"
+            joules, watts = one.joules_per_latent, one.watts
+            if case.status == "drifted":
+                reason = "past a limit of the gate, so that its energy is of no latent"
+                rows.append(Row(what=title, status="failed", reason=reason))
+            elif joules is None or watts is None:
+                reason = one.not_measured or "it gives no figure"
+                rows.append(Row(what=title, status="unproven", reason=reason))
+            else:
                 figures = {"per_latent_mj": joules * 1e3, "power_w": watts}
                 if sensor.idle_w is not None:
                     figures["idle_w"] = sensor.idle_w
                 note = f"{sensor.covers}; nothing is subtracted"
                 rows.append(Row(what=title, status="proven", note=note, figures=figures))
-        if rows:
-            return rows
-        absent = "; ".join(facts.absent) if facts else ""
-        reason = f"no case has energy of a GPU: {absent or 'no sensor of one was found'}"
-        return [Row(what=what, status="unproven", reason=reason)]
-
-    return read
+    if rows:
+        return rows
+    absent = "; ".join(facts.absent) if facts else ""
+    reason = f"no case has energy of a GPU: {absent or 'no sensor of one was found'}"
+    if sensors:
+        reason = "no case was measured"
+    return [Row(what=what, status="unproven", reason=reason)]
 
 
 def of_rates(file: str) -> Reader:
@@ -224,19 +208,28 @@ def of_rates(file: str) -> Reader:
     def read(what: str, ended: Ended, work: Path) -> Sequence[Row]:
         if fault := fault_of(what, ended):
             return [fault]
-        found = orjson.loads((work / file).read_bytes())
-        rates = {f"{name} matrix product": rate for name, rate in found["matrix"].items()}
-        rates |= {_RATE_TITLES[name]: found[name] for name in _RATE_TITLES}
+        found = GpuRates.model_validate_json((work / file).read_bytes())
+        products = [
+            (f"{name} matrix product", one, "tflop_per_s", 1e12)
+            for name, one in found.matrix.items()
+        ]
+        moved = [
+            ("device memory copied, read plus written", found.copy_memory, "gb_per_s", 1e9),
+            ("device memory read", found.read_memory, "gb_per_s", 1e9),
+            (
+                "bytes of one encoder run read again and again",
+                found.read_again,
+                "gb_per_s",
+                1e9,
+            ),
+        ]
         rows = []
-        for title, content in rates.items():
-            rate = Rate.model_validate_json(orjson.dumps(content))
-            unit = "tflop_per_s" if "matrix" in title else "gb_per_s"
-            scale = 1e12 if "matrix" in title else 1e9
+        for title, rate, unit, scale in (*products, *moved):
             figures = {
                 f"best_{unit}": rate.best_per_s / scale,
                 f"median_{unit}": rate.p50_per_s / scale,
             }
-            note = "; ".join((f"torch {found['torch']}", *rate.warnings))
+            note = "; ".join((f"torch {found.torch}", *rate.warnings))
             rows.append(Row(what=title, status="proven", note=note, figures=figures))
         return rows
 

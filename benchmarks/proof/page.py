@@ -69,7 +69,8 @@ def words_of(name: str, value: float) -> str:
 def _facts(proof: Proof) -> Iterator[tuple[str, object]]:
     machine = proof.machine
     if machine.gpu is not None:
-        yield from machine.gpu.model_dump(exclude_none=True).items()
+        gpu = machine.gpu.model_dump(exclude_none=True)
+        yield from ((f"GPU {name}", fact) for name, fact in gpu.items())
     if machine.board:
         yield "board", machine.board
     environment = machine.environment

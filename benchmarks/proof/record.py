@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,32 +17,19 @@ from ...runtime.core.text import printable
 from ..measure.result import Environment
 
 Status = Literal["proven", "failed", "unproven"]
-NOT_REACHED = "not reached: the command ended before it"
 _MOST_BYTES = 16 << 20
 _LONGEST = 500
-_UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
-_SERIAL = re.compile(
-    r"\b(serial(?:[ _-]?(?:number|no\.?))?)(\s*[=:#]\s*|\s+)(?=[\w-]*\d)[\w-]{4,}", re.IGNORECASE
-)
-_LEAST_NAME = 4  # a shorter user name, such as "max", may be a word
 
 
 def public_text(text: str, *folders: Path) -> str:
-    """Return a text in one line without host, user, home, serial numbers and UUIDs, and not long.
+    """Return a text in one line without what `without_private` hides, and not long.
 
     Of paths below `folders` only what comes after them is left.
     """
     for folder in folders:
         if len(str(folder)) > 1:
             text = re.sub(rf"{re.escape(str(folder))}(?=/|\b)/?", "", text)
-    text = without_private(_UUID.sub("...", _SERIAL.sub(r"\1\2...", text)))
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # this number has no name here
-        user = ""
-    if len(user) >= _LEAST_NAME and user != "root":
-        text = re.sub(rf"(?<![\w.-]){re.escape(user)}(?![\w-])", "...", text)
-    text = printable(" ".join(text.split()))
+    text = printable(" ".join(without_private(text).split()))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

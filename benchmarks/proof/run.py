@@ -22,14 +22,15 @@ from ...runtime.core.documents import save_document
 from ...runtime.core.errors import MeasurementError, OutputError
 from ...runtime.core.lifecycle import interrupts_deferred
 from ...runtime.core.system.children import python_module
+from ..measure.case import NOT_REACHED
 from .evidence import read_evidence
 from .page import save_page
 from .process import Ended, run_within
 from .record import (
-    NOT_REACHED,
     MachineFacts,
     Proof,
     Row,
+    Status,
     StepRecord,
     load_proof,
     public_text,
@@ -41,7 +42,7 @@ MACHINE_LIMIT_S = 90.0
 LEAST_S = 10.0
 """A step that would get less time is not started."""
 COMMIT_FILE = ".commit"
-"""What a copy without git holds of the commit that it was made of; see tests/gpu/pack.py."""
+"""What a copy without git holds of the commit that it was made of; see tests/gpu/carry.py."""
 _QUIET = {
     "PYTHONUNBUFFERED": "1",
     "NO_COLOR": "1",
@@ -62,8 +63,8 @@ class ProofRun:
     console: Console  # For progress
     command: str
     until_s: float | None = None  # On the monotonic clock: when everything must be over
-    _records: dict[str, StepRecord] = field(default_factory=dict)
-    _unsaved: OutputError | None = None
+    _records: dict[str, StepRecord] = field(default_factory=dict, init=False)
+    _unsaved: OutputError | None = field(default=None, init=False)
 
     def run(self) -> Proof:
         """Run the steps; an interrupt leaves what was found so far, and what was not reached."""
@@ -92,14 +93,16 @@ class ProofRun:
             except Exception as error:  # noqa: BLE001  # raised when the other steps are over
                 unforeseen.append(error)
                 reason = self._public(f"gpu-proof itself: {type(error).__name__}: {error}")
-                record = _not_run(step, reason)
+                record = _not_run(step, reason, status="failed")
             self._keep(step, record.model_copy(update={"commit": commit, "dirty": dirty}))
         proof = self._save()
         self.console.print(f"{time.monotonic() - begin_s:.0f} s")
-        if self._unsaved:
-            raise self._unsaved
+        if unforeseen and self._unsaved:
+            raise unforeseen[0] from self._unsaved
         if unforeseen:
             raise unforeseen[0]
+        if self._unsaved:
+            raise self._unsaved
         return proof
 
     def _is_due(self, step: Step) -> bool:
@@ -222,7 +225,7 @@ class ProofRun:
     def _keep(self, step: Step, record: StepRecord) -> None:
         earlier = self._records[step.name]
         was_proven = any(row.status == "proven" for row in earlier.rows)
-        if record.seconds is None and was_proven:  # it was not run again
+        if record.status == "unproven" and record.seconds is None and was_proven:  # not run again
             print_sentence(
                 self.console,
                 f"  proven earlier, and kept: {step.name}; not run again{_because(record.rows[0])}",
@@ -304,8 +307,8 @@ def _git(checkout: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _not_run(step: Step, reason: str) -> StepRecord:
-    row = Row(what=step.proves, status="unproven", reason=reason)
+def _not_run(step: Step, reason: str, *, status: Status = "unproven") -> StepRecord:
+    row = Row(what=step.proves, status=status, reason=reason)
     return StepRecord(name=step.name, proves=step.proves, limit_s=step.limit_s, rows=(row,))
 
 

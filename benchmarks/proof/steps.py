@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ...runtime.core.packages import version_of
 from ...runtime.core.system.children import python_module
+from ..measure.result import ENCODER_FP16_BYTES
 from .evidence import (
     Reader,
     by_exit_code,
     by_exit_code_or_not,
     of_doctor,
-    of_energy,
     of_pytest,
     of_rates,
     of_stream,
@@ -23,8 +23,6 @@ from .evidence import (
 )
 
 TRAIN_BATCH = 64
-ENCODER_FP16_BYTES = 20 << 20
-"""About what one run of the default encoder moves in FP16: 10 million weights of two bytes."""
 GPU_TESTS = (Path("tests/gpu"),)
 _OF_DEVICE_LAYER = (
     *("cuda_layer", "cuda_close", "cuda_graph", "cuda_threads", "open_cuda", "driver"),
@@ -34,8 +32,9 @@ DEVICE_LAYER_TESTS = tuple(
     Path("tests/stand_in_driver", f"test_{name}.py") for name in _OF_DEVICE_LAYER
 )
 """Those of that folder which ask the driver; the others are about engines of a GPU of its own."""
-RUN, BUNDLE = Path("runs/gpu"), Path("bundle")
-"""Where the steps train and export, in the work folder."""
+RUN, BUNDLE, RATES = Path("runs/gpu"), Path("bundle"), Path("rates.json")
+"""Where the steps train, export and measure the GPU's rates, in the work folder."""
+_BUNDLE_ORIGIN = "the step export makes it; or name a bundle: --model"
 _CHECKOUT = "run it in a checkout of motorVAE, or name one: --checkout"
 _INSTALL: Mapping[str, str] = {
     "torch": "pip install 'motorvae[train]', with a torch that is built for this GPU's CUDA",
@@ -143,14 +142,13 @@ def _steps(place: Place) -> tuple[Step, ...]:
         *(
             _doctor(place, *words)
             for words in (
-                ("onnx", "ONNX Runtime on CUDA, each form past the gate", 240, "onnxruntime-gpu"),
+                ("onnx", "ONNX Runtime on CUDA, each form past the gate", 360, "onnxruntime-gpu"),
                 ("torch", "torch's FP16 encoder as a CUDA graph, the rival", 150, "torch"),
-                ("tensorrt", "TensorRT engines, with and without a CUDA graph", 600, "tensorrt"),
-                ("tensorrt-rtx", "TensorRT-RTX engines, likewise", 300, "tensorrt_rtx"),
+                ("tensorrt", "TensorRT engines, with and without a CUDA graph", 690, "tensorrt"),
+                ("tensorrt-rtx", "TensorRT-RTX engines, likewise", 390, "tensorrt_rtx"),
             )
         ),
         _stream(place),
-        _energy(place),
         *(
             _tests(
                 place,
@@ -221,7 +219,7 @@ def _tests(
 
 def _rates(place: Place) -> Step:
     """Return the step that measures the GPU's own rates, of which the roofline is made."""
-    result = place.work / "rates.json"
+    result = place.work / RATES
     return Step(
         name="rates",
         proves="the GPU's own rates: matrix products and memory",
@@ -278,47 +276,32 @@ def _model_steps(place: Place) -> tuple[Step, ...]:
         ),
         reader=by_exit_code_or_not,
         modules=("onnx", "onnxscript", "onnxruntime"),
-        files=((own_bundle, "the step export makes it; or name a bundle: --model"),),
+        files=((own_bundle, _BUNDLE_ORIGIN),),
         has_own_model=place.model != own_bundle,
     )
     return train, export, int8
 
 
 def _doctor(place: Place, name: str, proves: str, limit_s: float, module: str) -> Step:
-    """Return a step in which motorvae-doctor gpu measures one engine."""
-    result = place.work / f"doctor-{name}.json"
+    """Return a step in which motorvae-doctor gpu measures one engine, and its energy."""
+    result, rates = place.work / f"doctor-{name}.json", place.work / RATES
     from_torch = ("--checkpoint", str(place.checkpoint)) if name == "torch" else ()
-    files = [(place.model, "the step export makes it; or name a bundle: --model")]
+    files = [(place.model, _BUNDLE_ORIGIN)]
     if from_torch:
         files.append((place.checkpoint, "the step train makes it; or name a run: --checkpoint"))
+    command = (
+        *python_module("motorvae", "doctor", "gpu", "--only", name, *from_torch, "--gpu-energy"),
+        *("--model", str(place.model), "--frames", f"{place.frames}", "--output", str(result)),
+    )
     return Step(
         name=f"doctor-{name}",
         proves=proves,
         limit_s=limit_s,
-        command=(
-            *python_module("motorvae", "doctor", "gpu", "--only", name, *from_torch),
-            *("--model", str(place.model), "--frames", f"{place.frames}", "--output", str(result)),
-        ),
+        command=(*command, "--rates", str(rates)),
+        without=(rates, command),  # then it measures them itself
         reader=of_doctor(result.name),
         modules=(module,),
         files=tuple(files),
-        leaves=(result,),
-    )
-
-
-def _energy(place: Place) -> Step:
-    """Return the step that measures joules for each latent, of every engine that runs here."""
-    result = place.work / "doctor-energy.json"
-    return Step(
-        name="energy",
-        proves="energy for each latent, by the GPU's or the board's own sensors",
-        limit_s=900,
-        command=(
-            *python_module("motorvae", "doctor", "gpu", "--energy", "--model", str(place.model)),
-            *("--frames", f"{min(place.frames, 100)}", "--output", str(result)),
-        ),
-        reader=of_energy(result.name),
-        files=((place.model, "the step export makes it; or name a bundle: --model"),),
         leaves=(result,),
     )
 
@@ -337,6 +320,6 @@ def _stream(place: Place) -> Step:
         ),
         reader=of_stream(rows.name),
         modules=("onnxruntime-gpu",),
-        files=((place.model, "the step export makes it; or name a bundle: --model"),),
+        files=((place.model, _BUNDLE_ORIGIN),),
         leaves=(rows,),
     )

@@ -13,8 +13,10 @@ from .tables import GroupTable, digits_of, leaders_of, screen_table
 
 
 def print_energy(console: Console, result: Result) -> None:
-    """Print the energy of the fastest of each kind by the sensor of most, and the conditions."""
-    if result.energy is not None:
+    """Print the fastest cases' energy by the sensor that covers most, and the conditions."""
+    if result.energy is not None and not result.energy.sensors:
+        console.print(f"no energy: {'; '.join(result.energy.absent)}", soft_wrap=False)
+    elif result.energy is not None:
         sensor = _shown_sensor(result)
         headings = (sensor.name, "", "mJ/latent", "W", "idle W")
         table = screen_table(headings, headings[2:], pad_edge=False)
@@ -40,9 +42,9 @@ def sensor_line(sensor: SensorFacts) -> str:
         if sensor.update_ms is not None
         else "did not change"
     )
-    idle = f"idle {digits_of(sensor.idle_w)} W" if sensor.idle_w is not None else "idle not known"
+    idle = _idle(sensor) if sensor.idle_w is None else f"{_idle(sensor)} W"
     return (
-        f"{sensor.name} ({sensor.reads}): {sensor.covers}; {rate}; {idle} over "
+        f"{sensor.name} ({sensor.reads}): {sensor.covers}; {rate}; idle {idle} over "
         f"{sensor.idle_s:g} s, not subtracted"
     )
 
@@ -82,8 +84,8 @@ def watch_line(result: Result) -> str | None:
 
 
 def sensors_table(result: Result) -> GroupTable | None:
-    """Return a row for each sensor of energy; None where energy was not asked for."""
-    if result.energy is None:
+    """Return a row for each sensor of energy; None where there is none."""
+    if result.energy is None or not result.energy.sensors:
         return None
     return GroupTable(
         title="idle power: before the first case, with this process doing nothing",
@@ -96,7 +98,7 @@ def sensors_table(result: Result) -> GroupTable | None:
                 sensor.reads,
                 sensor.source,
                 digits_of(sensor.update_ms) if sensor.update_ms is not None else "no change",
-                digits_of(sensor.idle_w) if sensor.idle_w is not None else "not known",
+                _idle(sensor),
                 f"{sensor.idle_s:g}",
             )
             for sensor in result.energy.sensors
@@ -174,8 +176,11 @@ def conditions_table(result: Result) -> GroupTable | None:
 
 def _figures(energy: Energy, sensor: SensorFacts) -> tuple[str, str, str]:
     joules, watts = energy.joules_per_latent or 0.0, energy.watts or 0.0
-    idle = digits_of(sensor.idle_w) if sensor.idle_w is not None else "not known"
-    return digits_of(joules * 1e3), digits_of(watts), idle
+    return digits_of(joules * 1e3), digits_of(watts), _idle(sensor)
+
+
+def _idle(sensor: SensorFacts) -> str:
+    return digits_of(sensor.idle_w) if sensor.idle_w is not None else "not known"
 
 
 def _each(energy: Energy) -> str:
@@ -192,7 +197,7 @@ def _by_case(result: Result) -> Iterator[tuple[Case, bool, Energy]]:
 
 
 def _shown_sensor(result: Result) -> SensorFacts:
-    """Return the sensor of most that has any figure, or that of most."""
+    """Return the sensor that covers most of those with a figure, or of all."""
     sensors = result.energy.sensors if result.energy else ()
     found = {
         one.sensor

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from ...runtime.core.errors import MeasurementError, MissingDependencyError, needed_for
+from ..measure.energy import Scope
 from .base import ROOT, Absent, Sensor
-from .ina import ina_sensors
+from .ina import RAILS, ina_sensors
 from .rapl import rapl_sensors
 
 if TYPE_CHECKING:
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
 
 _FEATURE = "the energy of an NVIDIA GPU"
 _LIBRARY = "libnvidia-ml.so.1"
-_SCOPES = ("board", "processor", "GPU", "part")
+_SCOPES = get_args(Scope)
+GPU_RAILS = frozenset(
+    name for name, (scope, _) in RAILS.items() if scope == "board" or "GPU" in name
+)
+"""Rails that a Jetson's GPU is fed from; of an AGX Orin there is none for all of it."""
 
 
 class Found(NamedTuple):
-    """The sensors of a machine, those of most first, and what is not there."""
+    """The sensors of a machine, by `Scope`, those that cover most first; and what is not there."""
 
     sensors: list[Sensor]
     absent: list[Absent]
@@ -48,6 +53,20 @@ def require_sensors(root: Path = ROOT) -> Found:
             "leave out --energy"
         )
     return found
+
+
+def covers_gpu(name: str, scope: Scope) -> bool:
+    """Return whether a GPU's energy is in what a sensor of this name and scope counts.
+
+    RAPL's zones prove nothing of a GPU, not even `psys`, from which a card may be left out.
+    """
+    return scope == "GPU" or name in GPU_RAILS
+
+
+def gpu_sensors(root: Path = ROOT) -> Found:
+    """Find the sensors that cover a GPU; there may be none."""
+    found = find_sensors(root)
+    return Found([one for one in found.sensors if covers_gpu(one.name, one.scope)], found.absent)
 
 
 def nvml_reading() -> NvmlReading | None:

@@ -13,6 +13,7 @@ in the Jetson Linux Developer Guide, https://docs.nvidia.com/jetson/.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from .base import ROOT, Absent, Sensor, number_in, one_line
 
 KIND = "INA"
 _MOST_MICROWATTS = 10**12
-_COVERS: dict[str, tuple[Scope, str]] = {
+RAILS: Mapping[str, tuple[Scope, str]] = {
     "VDD_IN": ("board", "the whole module, without the carrier board"),
     "VIN": ("board", "the input of the whole board"),
     "VDD_CPU_GPU_CV": ("part", "CPU, GPU and CV engines together"),
@@ -33,6 +34,7 @@ _COVERS: dict[str, tuple[Scope, str]] = {
     "VDD_SOC": ("part", "the SoC without CPU, GPU and CV engines"),
     "VDD_GPU": ("part", "the GPU"),
 }
+"""Rails that are known by name: the scope and what each covers."""
 
 
 def ina_sensors(root: Path = ROOT) -> list[Sensor | Absent]:
@@ -59,7 +61,7 @@ def _rail(label: str, kind: str, source: Path, read: partial[int]) -> Sensor | A
         read()
     except OSError as error:
         return Absent(f"{KIND} {label}", f"{source}: {error.strerror or error}")
-    scope, covers = _COVERS.get(label, ("part", f"the rail {label}"))
+    scope, covers = RAILS.get(label, ("part", f"the rail {label}"))
     return Sensor(
         name=label,
         source=f"{source} ({kind})",

@@ -12,6 +12,7 @@ from ...runtime.core.lifecycle import Closing
 from ..measure.case import Case
 from ..measure.energy import (
     LEAST_UPDATES,
+    WINDOWS,
     Conditions,
     Energy,
     EnergyFacts,
@@ -25,8 +26,6 @@ from .conditions import ConditionFiles
 from .find import Found, has_driver
 from .watcher import POWER_S, Watcher
 
-WINDOWS = 3
-"""Of each case, taken in turns with the others, so that drift shows and hits all alike."""
 _POLL_S = 2.0
 _Readings = dict[str, int]
 
@@ -44,6 +43,7 @@ class Meter(Closing):
     def __init__(
         self, sensors: Found | None, *, window_s: float, idle_s: float, root: Path = ROOT
     ) -> None:
+        self._is_asked = sensors is not None
         self._sensors, self._absent = sensors or Found([], [])
         self._window_s = window_s
         self._watcher: Watcher | None = None
@@ -72,8 +72,8 @@ class Meter(Closing):
 
     @property
     def facts(self) -> EnergyFacts | None:
-        """The sensors; None where energy was not asked for."""
-        if not self._sensors:
+        """The sensors, and why others are not there; None where energy was not asked for."""
+        if not self._is_asked:
             return None
         return EnergyFacts(
             sensors=tuple(self._facts_of(sensor) for sensor in self._sensors),
@@ -91,7 +91,7 @@ class Meter(Closing):
         """Return cases with conditions, and with energy by windows that are taken in turns."""
         windows: list[list[tuple[int, int, int, _Readings]]] = [[] for _ in timed]
         if self._sensors:
-            for _ in range(WINDOWS):
+            for _ in range(WINDOWS):  # in turns, so that drift shows and hits all alike
                 for place, one in enumerate(timed):
                     windows[place].append(self._window(one.lap))
         found = []

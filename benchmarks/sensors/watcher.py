@@ -47,7 +47,7 @@ class Watcher(Closing):
         # A pipe that nobody reads during a measurement would fill up.
         self._file = tempfile.NamedTemporaryFile(prefix="motorvae-sensors-")  # noqa: SIM115  # closed below
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # as above
-        module = "motorvae.benchmarks.sensors.watch"
+        module = "motorvae.benchmarks.sensors.child"
         self._process = subprocess.Popen(
             python_module(module, str(root), str(self.interval_s), str(each)),
             stdin=subprocess.PIPE,

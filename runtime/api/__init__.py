@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from .export.compare.result import VerifyResult
     from .functions import encode, export, import_weights, stream, verify
     from .models import Bundle, Decoder, Encoder, Image, Latent, Latents, load
+    from .runtime.bulk.encoded import Encoded
     from .runtime.core.errors import MotorVAEError
     from .runtime.core.row import Row
-    from .runtime.stream.batch_encode import Encoded
     from .runtime.stream.run import Stream
 
     __version__: str
@@ -58,7 +58,7 @@ __all__ = (
 )
 
 _MODULES = {
-    "Encoded": ".runtime.stream.batch_encode",
+    "Encoded": ".runtime.bulk.encoded",
     "MotorVAEError": ".runtime.core.errors",
     "Row": ".runtime.core.row",
     "Stream": ".runtime.stream.run",

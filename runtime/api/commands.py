@@ -23,7 +23,10 @@ COMMANDS = {
     ),
     "export": (".export.cli:main", "export a training run as verified graphs and engines"),
     "stream": (".runtime.cli:stream_main", "stream cameras through the encoder to latent rows"),
-    "encode": (".runtime.cli:encode_main", "encode a folder of images or a video to one file"),
+    "encode": (
+        ".runtime.encode_cli:encode_main",
+        "encode images and videos, however many",
+    ),
     "bench": (".benchmarks.cli:main", "time every engine, and the path from frame to latent"),
     "doctor": (".benchmarks.doctor:main", "show what this machine has and what is missing"),
     "verify": (

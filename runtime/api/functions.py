@@ -26,13 +26,16 @@ from .keywords import (
     spelled_out,
 )
 from .models import Bundle, load
+from .runtime.bulk.encoded import Encoded
+from .runtime.bulk.encoder_pool import EncoderPool, PoolRequest
+from .runtime.bulk.run import DataRequest, encode_in_memory
 from .runtime.bundle.load import Bundle as CheckedBundle
+from .runtime.core.errors import ConfigError
 from .runtime.core.spec import Matrix
 from .runtime.core.system.locks import output_locked
 from .runtime.engines.open import EngineRequest
-from .runtime.pixels.picture import MAX_PICTURE
-from .runtime.sources.base import CaptureRequest
-from .runtime.stream.batch_encode import Encoded, check_encoding, encode_source, opened_data
+from .runtime.ood.detector import OOD_ABOVE
+from .runtime.pixels.picture import MAX_PICTURE, limit_for
 from .runtime.stream.options import StreamOptions
 from .runtime.stream.run import Stream
 
@@ -97,22 +100,30 @@ def stream(
 @spelled_out(EngineKeywords, EngineRequest)
 def encode(
     bundle: Bundle | PathLike,
-    data: PathLike,
+    data: PathLike | Sequence[PathLike],
     output: PathLike | None = None,
     *,
-    batch_size: int = 16,
+    every: int = 1,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    ood: bool = True,
     matrix: Matrix | None = None,
     track: int | None = None,
     max_picture: float = MAX_PICTURE,
     **engine: Unpack[EngineKeywords],
 ) -> Encoded:
-    """Encode an image, a folder of images, a pattern or a video.
+    """Encode images, folders of them, patterns, lists, tar shards or videos into memory.
+
+    Millions of images are for `motorvae-encode`, which writes as it goes.
 
     Args:
         bundle: A bundle, or its folder.
-        data: A path or a pattern such as `photos/*.jpg`.
+        data: A path, an address or a pattern such as `photos/*.jpg`; or several.
         output: An .npz file to write as well; an earlier one is kept under a number.
-        batch_size: Images per run of the encoder.
+        every: Of a video each so many frames one is taken.
+        batch_size: Images per run of the encoder; by default what a trial shows to be best.
+        workers: Threads that read and decode; by default one for each core.
+        ood: Measure `ood_score` and `is_ood`, where the bundle can tell.
         matrix: Which matrix video has that names none, such as "bt709", or "auto" by its size; by
             default as the model was trained.
         track: The video track to read, counted from 1 without covers and thumbnails; by default
@@ -129,20 +140,28 @@ def encode(
         MotorVAEError: Nothing decodes, the source never ends, or something does not open.
     """
     path = None if output is None else Path(output).expanduser()
-    request = EngineRequest(**checked_keywords(EngineKeywords, engine))
-    asked = CaptureRequest(matrix=matrix, track=track, max_picture=max_picture)
-    check_encoding(batch_size, path, asked)
+    engines = EngineRequest(**checked_keywords(EngineKeywords, engine))
+    texts = [data] if isinstance(data, (str, os.PathLike)) else data
+    request = DataRequest(
+        tuple(os.fspath(text) for text in texts),
+        every=every,
+        batch_size=batch_size,
+        matrix=matrix,
+        track=track,
+        max_picture=max_picture,
+    )
+    if path is not None and path.suffix != ".npz":
+        raise ConfigError(f"output={str(path)!r}: name a file ending in .npz")
+    request.check(path)
     checked = _checked(bundle)
-    opened = opened_data(checked, os.fspath(data), request, asked=asked)
+    pool = PoolRequest(
+        engines, limit_for(checked.spec, max_picture), workers, OOD_ABOVE if ood else None
+    )
     with contextlib.nullcontext() if path is None else output_locked(path):
-        with opened as (source, choice):
-            encoded = encode_source(
-                source,
-                choice.backend,
-                checked.spec,
-                batch_size=batch_size,
-                weights_sha256=checked.manifest.weights_sha256,
-            )
+        inputs = request.inputs(checked)
+        with EncoderPool(checked, pool) as opened:
+            size = batch_size or opened.best_batch_size()
+            encoded = encode_in_memory(inputs, opened, size, checked)
         if path is not None:
             encoded.save(path)
     return encoded
@@ -208,7 +227,8 @@ def export(
             `replace=True`.
         **options: Those of `motorvae-export` by their names, such as `fp16=True`; `int8` is True
             for every engine, or names some of "onnx", "openvino" and "tensorrt"; `pretrained`
-            names a model to export instead of a run.
+            names a model to export instead of a run, `triton` a folder for a model repository of
+            Triton Inference Server.
 
     Returns:
         The bundle, checked.
@@ -228,6 +248,8 @@ def export(
     for name in ("int8", "keep_float32"):
         if name in given:
             given[name] = _words(given[name])
+    if given.get("triton") is not None:
+        given["triton"] = Path(given["triton"]).expanduser()
     is_default = given.get("pretrained") is not None and Path(run) == DEFAULT_CHECKPOINT
     asked = ExportOptions(
         checkpoint=None if is_default else Path(run).expanduser(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import platform
 import re
 from pathlib import Path
@@ -65,18 +66,39 @@ _LABELLED = re.compile(
 )
 """As in ONNX Runtime's `CUDA failure 35: ... ; GPU=0 ; hostname=box7 ; file=...`."""
 _HOME = re.compile(r"(?<![\w.])/(?:home|Users|var/home)/[^/\s'\":;,()]+|(?<![\w.])/root(?![\w.-])")
-_LEAST_NAME = 4  # a shorter host name, such as "vm", is taken for a word
+_UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
+"""As in a GPU's `GPU-12345678-9abc-def0-1234-56789abcdef0`."""
+_SERIAL = re.compile(
+    r"\b(serial(?:[ _-]?(?:number|no\.?))?)(\s*[=:#]\s*|\s+)(?=[\w-]*\d)[\w-]{4,}", re.IGNORECASE
+)
+_LEAST_NAME = 4  # a shorter name of a host or a user, such as "vm" or "max", is taken for a word
+_NOBODY = {"root", "user", "admin", "nobody", "ubuntu", "debian", "jetson", "nvidia", "docker"}
+"""Names that systems give their first user: they tell nobody apart, and are words of errors."""
 
 
 def without_private(text: str) -> str:
-    """Return an error text without this host's name, names of users, and their home folders."""
+    """Return an error text without what tells one machine or its user from another.
+
+    That is the host's name, names of users and their home folders, serial numbers, and UUIDs.
+    """
+    text = _UUID.sub("...", _SERIAL.sub(r"\1\2...", text))
     text = _LABELLED.sub(lambda found: f"{found[1]}{found[2]}...", text)
     home = str(Path.home())
     if home.count("/") > 1 or home == "/root":
         text = re.sub(rf"(?<![\w.]){re.escape(home)}(?![\w.-])", "~", text)
     text = _HOME.sub("~", text)
     host = platform.node()
-    for name in dict.fromkeys((host, host.partition(".")[0])):  # the longer one first
+    names = [host, host.partition(".")[0]]  # the longer one first
+    if (user := _user()) not in _NOBODY:
+        names.append(user)
+    for name in dict.fromkeys(names):
         if len(name) >= _LEAST_NAME and name != "localhost":
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", "...", text)
     return text
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # this number has no name here
+        return ""

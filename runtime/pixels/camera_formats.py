@@ -152,13 +152,16 @@ def reduced_from_jpeg(
     shape: tuple[int, int] | None = None,
     geometry: Geometry = AS_CODED,
     limit: PictureLimit = USUAL_LIMIT,
+    *,
+    problem: str = "frame does not decode",
 ) -> Reduced | None:
     """Decode a JPEG at the smallest scale that keeps the input exact.
 
     None where this is better left to FFmpeg: colours that take all of its pixels, another height
     and width than `shape`, rare kinds of JPEG, or a flaw that is damage in one camera and habit in
-    the next. A damaged picture is an ImageError, and so is one that is larger than `limit`.
-    Where there are no Huffman tables, as in AVI files, the standard ones are meant.
+    the next. A damaged picture is an ImageError that begins with `problem`, and so is one that is
+    larger than `limit`. Where there are no Huffman tables, as in AVI files, the standard ones are
+    meant.
     """
     header = jpeg_header(data)
     if header is None or not header.height:
@@ -174,7 +177,7 @@ def reduced_from_jpeg(
     divisor = _divisor((height, width), spec, geometry)
     if divisor == 1 and spec.color != "grey" and spec.interpolation == "area":
         return None  # FFmpeg's planes make colours at the model's size, and no large ones
-    pixels = pixels_of_jpeg(data, spec.color, height // divisor, width // divisor)
+    pixels = pixels_of_jpeg(data, spec.color, height // divisor, width // divisor, problem=problem)
     return None if pixels is None else Reduced(pixels, (height, width))
 
 

@@ -32,6 +32,15 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class FittedPicture:
+    """A picture as a model takes it, and what to know of it."""
+
+    pixels: Pixels  # uint8 of the spec's `picture_shape`
+    shape: tuple[int, int]  # height and width that the picture had, as it is meant to be seen
+    remarks: tuple[str, ...] = ()  # as of `Picture`
+
+
+@dataclass(frozen=True, slots=True)
 class PictureLimit:
     """How large a picture may be, in pixels and in what decoding it takes."""
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.atomic_files import put_new
+from ..core.npz_archive import Block, write_array, write_value
 from ..core.row import COLUMNS, SCHEMA, Row, RunFacts
 from ..core.system.temporaries import temporary_beside
 from .base import Sink, summary_json
@@ -90,31 +91,23 @@ class NpzSink(Sink):
         self._bounds.append(bounds)
 
     def _save(self, archive: zipfile.ZipFile, rows: int) -> None:
-        """Write each column as `numpy.save` does, block by block; texts are compressed.
-
-        https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-        """
+        """Write each column, block by block."""
         dtypes = {name: self._block.dtype[name] for name in (*_NUMBERS, "mu")}
         dtypes |= {
             name: np.dtype(f"<U{size}") for name, size in zip(_TEXTS, self._widths, strict=True)
         }
         for position, (name, dtype) in enumerate(dtypes.items()):
-            is_text, shape = name in _TEXTS, (rows, *dtype.shape)
-            header = {"descr": dtype.base.str, "fortran_order": False, "shape": shape}
-            info = zipfile.ZipInfo(f"{name}.npy")
-            info.compress_type = zipfile.ZIP_DEFLATED if is_text else zipfile.ZIP_STORED
-            with archive.open(info, "w", force_zip64=True) as member:
-                np.lib.format.write_array_header_1_0(member, header)
-                for data in self._spooled(position):
-                    member.write(np.array(json.loads(data), dtype).tobytes() if is_text else data)
+            blocks: Iterator[Block] = self._spooled(position)
+            if name in _TEXTS:
+                blocks = (np.array(json.loads(data), dtype) for data in self._spooled(position))
+            write_array(archive, name, dtype, (rows, *dtype.shape), blocks)
         once: dict[str, Any] = {
             "weights_sha256": self._facts.weights_sha256,
             "summary": self._summary,
         }
         once |= {"schema_version": SCHEMA, "latent_shape": self._facts.latent_shape}
         for name, value in once.items():
-            with archive.open(f"{name}.npy", "w") as member:
-                np.save(member, np.array(value))
+            write_value(archive, name, value)
 
     def _spooled(self, position: int) -> Iterator[bytes]:
         """Read one column of all blocks."""

@@ -73,11 +73,9 @@ class _Search:
         for _, entries in self._entered(queue):
             for entry in entries:
                 path = Path(entry.path)
-                if _is_litter(entry.name):
-                    self.left_out[_LITTER_WORDS] += 1
-                elif entry.name.startswith("."):
-                    self.left_out["hidden"] += 1
-                elif _is_folder(entry):
+                if self._is_left_out(entry.name):
+                    continue
+                if _is_folder(entry):
                     queue.add(path, is_link=entry.is_symlink())
                 else:
                     self.take(path)
@@ -132,8 +130,55 @@ class _Search:
                     queue.add(Path(entry.path), is_link=entry.is_symlink())
         return found
 
+    def in_order(self, root: Path) -> Iterator[Path]:
+        """Yield what is below a folder as it is found: by natural order in each folder.
+
+        What links lead to comes last. No more is kept than the entries of the folders that are
+        open, however many pictures there are.
+        """
+        above = {_identity(one) for one in (root, *root.resolve().parents) if one.exists()}
+        links = [root]
+        while links:
+            is_link = links[-1] != root
+            queue = _Queue(above if is_link else set(), self.visited, root)
+            queue.add(links.pop(), is_link=is_link)
+            stack = [self._sorted(queue)]
+            while stack:
+                if (entry := next(stack[-1], None)) is None:
+                    stack.pop()
+                    continue
+                path = Path(entry.path)
+                if self._is_left_out(entry.name):
+                    continue
+                if not _is_folder(entry):
+                    if self.is_taken(path):
+                        yield path
+                elif entry.is_symlink():
+                    links.insert(0, path)
+                else:
+                    queue = _Queue(set(), self.visited, root)
+                    queue.add(path, is_link=False)
+                    stack.append(self._sorted(queue))
+
+    def _sorted(self, queue: _Queue) -> Iterator[os.DirEntry[str]]:
+        """Yield the entries of the one folder in a queue, in natural order."""
+        for _, entries in self._entered(queue):
+            yield from sorted(entries, key=lambda entry: _natural(entry.name))
+
+    def _is_left_out(self, name: str) -> bool:
+        """Count what is passed over because of its name."""
+        if not (_is_litter(name) or name.startswith(".")):
+            return False
+        self.left_out[_LITTER_WORDS if _is_litter(name) else "hidden"] += 1
+        return True
+
     def take(self, path: Path) -> None:
         """Take a file that is named or shaped like a picture, or count it."""
+        if self.is_taken(path):
+            self.found.append(path)
+
+    def is_taken(self, path: Path) -> bool:
+        """Whether a file is named or shaped like a picture; what is not is counted."""
         try:
             is_link, is_file = path.is_symlink(), path.is_file()
         except OSError:
@@ -141,10 +186,11 @@ class _Search:
         if not is_file:
             self.left_out["link to nothing" if is_link else "neither file nor folder"] += 1
         elif path.suffix.lower() in IMAGE_SUFFIXES or self._looks_like_one(path):
-            self.found.append(path)
+            return True
         else:
             self.others[path.suffix.lower() or "no suffix"] += 1
             self.example = self.example or path.name
+        return False
 
     def remark(self) -> str:
         """Count what was not taken, with the reasons, in one line."""
@@ -220,12 +266,34 @@ def images_matching(pattern: Path, name: str) -> ImageList | Path:
 
 def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
     """Sort files below a folder so that frame2 comes before frame10."""
+    return sorted(paths, key=lambda path: _natural(path.relative_to(root).as_posix()))
 
-    def key(path: Path) -> list[tuple[int, str]]:
-        parts = re.split(r"(\d+)", path.relative_to(root).as_posix())
-        return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
 
-    return sorted(paths, key=key)
+class LazyImageList:
+    """Pictures below a folder, one after another, without a list of them.
+
+    The order is the natural one in each folder, and the same each time as long as nothing
+    changes. `remark` says in the end what was not taken, as that of an `ImageList`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise SourceError(f"{folder} is not a folder: name an existing folder of images")
+        self._folder, self._search = folder, _Search()
+
+    def __iter__(self) -> Iterator[Path]:
+        self._search = _Search()
+        return self._search.in_order(self._folder)
+
+    @property
+    def remark(self) -> str:
+        """Count what was not taken by the last iteration so far, in one line; or nothing."""
+        return self._search.remark()
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
 
 
 def _is_litter(name: str) -> bool:

@@ -40,9 +40,9 @@ import onnxruntime  # noqa: F401  # loaded once, before the processes are made
 from motorvae.benchmarks.doctor import main as doctor
 from motorvae.export.bundle import check_replaceable
 from motorvae.export.cli import main as export
-from motorvae.runtime.cli import encode_main as encode
 from motorvae.runtime.cli import stream_main as stream
 from motorvae.runtime.core.lifecycle import exit_code_of
+from motorvae.runtime.encode_cli import encode_main as encode
 
 from .hostile_graphs import ATTACKS
 from .limits import LIMIT_S, MOST_BYTES

@@ -16,8 +16,8 @@ from rich.console import Console
 
 import motorvae.benchmarks.doctor
 import motorvae.benchmarks.examine_gpu
+import motorvae.benchmarks.sensors.find
 from motorvae.benchmarks.cases.gpu import (
-    NOT_REACHED,
     WARMUP,
     OneByOne,
     measure,
@@ -25,15 +25,18 @@ from motorvae.benchmarks.cases.gpu import (
 )
 from motorvae.benchmarks.cli import main as bench
 from motorvae.benchmarks.doctor import main
-from motorvae.benchmarks.measure.case import Case, CudaGraph, GpuMode, samples_of
-from motorvae.benchmarks.measure.result import GpuFacts, Result, load_result
+from motorvae.benchmarks.measure.case import NOT_REACHED, Case, CudaGraph, GpuMode, samples_of
+from motorvae.benchmarks.measure.result import GpuFacts, GpuRates, Rate, Result, load_result
 from motorvae.benchmarks.report.tables import print_gpu_cases
+from motorvae.benchmarks.sensors.base import Absent
+from motorvae.benchmarks.sensors.find import Found
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport, Metric
 from motorvae.runtime.core.documents import save_document
-from motorvae.runtime.core.errors import BackendError, MeasurementError
+from motorvae.runtime.core.errors import BackendError, MeasurementError, OutputError
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Arrays, Backend
 from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
 from motorvae.runtime.engines.open import EngineRequest, open_engine
@@ -55,6 +58,23 @@ def gate(value: float) -> tuple[GraphReport, ...]:
             metrics=(metric,),
         ),
     )
+
+
+@pytest.fixture(autouse=True)
+def no_rates(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU's rates take a process with torch: it starts only where it is what is tested."""
+    if "real_rates" in request.fixturenames:
+        return
+
+    def refuse(_spec: ModelSpec) -> GpuRates:
+        raise MeasurementError("not asked for in this test")
+
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "rates_of_gpu", refuse)
+
+
+@pytest.fixture
+def real_rates() -> None:
+    """Leave the process that measures the GPU's rates in its place."""
 
 
 @pytest.fixture
@@ -131,6 +151,7 @@ def test_without_a_gpu_the_command_is_one_line_and_exit_code_1(tmp_path: Path) -
         (("--output", "result.txt"), "--output result.txt: name a file that ends in .json"),
         (("--frames", 0), "--frames 0: take 1 or more"),
         (("--output", "/proc/none/x.json"), "cannot write /proc/none/x.json"),
+        (("--energy", "--gpu-energy"), "--energy has the sensors of --gpu-energy, too: leave out"),
         (("--model", "nowhere"), "no bundle at nowhere: run motorvae-train and then"),
     ],
 )
@@ -230,7 +251,7 @@ def test_one_measured_row_is_enough(
     assert f"result in {output}: 5 of 22 cases measured; share that file as it is" in said
 
 
-@pytest.mark.usefixtures("with_gpu")
+@pytest.mark.usefixtures("with_gpu", "real_rates")
 def test_only_what_was_named_is_measured_and_a_missing_roofline_has_its_reason(
     doctor: Callable[..., tuple[int, str]],
     small_bundle: Path,
@@ -253,37 +274,92 @@ def test_only_what_was_named_is_measured_and_a_missing_roofline_has_its_reason(
     assert {case.engine for case in load_result(output).cases} == {"torch CUDA", "TensorRT-RTX"}
 
 
-@pytest.mark.usefixtures("with_gpu")
-def test_measured_rates_put_each_case_under_its_roofline(
-    doctor: Callable[..., tuple[int, str]],
-    small_bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from motorvae.benchmarks.measure.gpu_rates import GpuRates
-    from motorvae.benchmarks.measure.result import Rate
-
+def rates_of(device: str) -> GpuRates:
     rate = Rate(work=10**9, series=samples_of((10**6,) * 5))
-    rates = GpuRates(
-        device="a GPU",
+    return GpuRates(
+        device=device,
         torch="2",
         matrix={"fp32": rate, "fp16": rate},
         copy_memory=rate,
         read_memory=rate,
         read_again=rate,
     )
+
+
+@pytest.mark.usefixtures("with_gpu")
+@pytest.mark.parametrize("brought", [False, True])
+def test_measured_rates_put_each_case_under_its_roofline(
+    brought: bool,
+    doctor: Callable[..., tuple[int, str]],
+    small_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates, args = rates_of(ORIN.name), ["--frames", 3, "--only", "onnx"]
     monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", on_the_processor)
-    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "rates_of_gpu", lambda _spec: rates)
+    if brought:  # and measured by nobody here: that would be refused
+        save_document(tmp_path / "rates.json", rates)
+        args += ["--rates", tmp_path / "rates.json"]
+    else:
+        monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "rates_of_gpu", lambda _spec: rates)
     output = tmp_path / "doctor-gpu.json"
-    code, said = doctor(
-        "gpu", "--model", small_bundle, "--output", output, "--frames", 3, "--only", "onnx"
-    )
+    code, said = doctor("gpu", "--model", small_bundle, "--output", output, *args)
     assert code == 0, said
     found = load_result(output)
     assert found.warnings == ()
-    assert found.read_memory == rate
+    assert found.read_memory == rates.read_memory
     assert set(found.matrix) == {"fp32", "fp16"}
     assert all(case.roofline for case in measured_in(found))
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_rates_of_another_gpu_make_no_roofline_and_no_rates_are_refused(
+    doctor: Callable[..., tuple[int, str]],
+    small_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", on_the_processor)
+    file, output = tmp_path / "rates.json", tmp_path / "doctor-gpu.json"
+    save_document(file, rates_of("another GPU"))
+    args = ("--model", small_bundle, "--output", output, "--frames", 3, "--only", "onnx")
+    assert doctor("gpu", *args, "--rates", file)[0] == 0
+    found = load_result(output)
+    assert found.warnings == (
+        f"no roofline: the rates are of another GPU, and this is {ORIN.name}",
+    )
+    assert found.read_memory is None
+    output.unlink()
+    file.write_text("{}", encoding="utf-8")
+    code, said = doctor("gpu", *args, "--rates", file)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "rates.json has schema_version=None, and this motorVAE reads 1: leave out" in said
+    assert "--rates, or measure the rates again with this version" in said
+    assert not output.exists()
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_without_a_sensor_that_covers_a_gpu_the_engines_are_only_timed(
+    doctor: Callable[..., tuple[int, str]],
+    small_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", on_the_processor)
+    nothing = Found([], [Absent("NVML", "no NVIDIA driver")])
+    monkeypatch.setattr(motorvae.benchmarks.sensors.find, "gpu_sensors", lambda: nothing)
+    output = tmp_path / "doctor-gpu.json"
+    args = ("--model", small_bundle, "--output", output, "--frames", 3, "--only", "onnx")
+    code, said = doctor("gpu", *args, "--gpu-energy")
+    assert code == 0
+    assert "no energy: NVML: no NVIDIA driver" in said
+    found = load_result(output)
+    assert found.energy is not None
+    assert (found.energy.sensors, found.energy.absent) == ((), ("NVML: no NVIDIA driver",))
+    assert found.command == "motorvae-doctor gpu --frames 3 --only onnx --gpu-energy"
+    page = tmp_path / "report.html"
+    assert bench(["report", str(output), "--output", str(page)]) == 0
+    assert "NVML: no NVIDIA driver" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -361,6 +437,34 @@ def test_what_nobody_foresaw_in_one_row_leaves_the_others_and_is_raised(
     assert (first.status, first.not_measured) == ("unproven", "AttributeError: no such verb")
     assert sum(row.status == "measured" for row in others) == 4
     assert NOT_REACHED not in {row.not_measured for row in others}
+
+
+@pytest.mark.usefixtures("with_gpu")
+@pytest.mark.parametrize("breaks", [False, True])
+def test_an_output_that_cannot_be_written_ends_it_and_is_no_case_s_reason(
+    breaks: bool, small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[GraphKey] = []
+
+    def first_breaks(bundle: Bundle, key: GraphKey, request: EngineRequest) -> Backend:
+        opened.append(key)
+        if breaks and len(opened) == 1:
+            raise AttributeError("no such verb")
+        return on_the_processor(bundle, key, request)
+
+    def full(path: Path, _document: object) -> None:
+        raise OutputError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", first_breaks)
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "save_document", full)
+    args = ["gpu", "--model", str(small_bundle), "--output", str(tmp_path / "x.json")]
+    if not breaks:
+        assert main([*args, "--frames", "2"]) == 1
+        assert {key.variant for key in opened} == {"full", "phases"}  # of the first case alone
+        return
+    with pytest.raises(AttributeError, match="no such verb") as raised:
+        main([*args, "--frames", "2"])
+    assert isinstance(raised.value.__cause__, OutputError)
 
 
 class Ticking:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
 from motorvae.benchmarks.cases.gpu import planned_cases
-from motorvae.benchmarks.gpu_roofline import case_under_roofline, rates_of_gpu
+from motorvae.benchmarks.gpu_roofline import (
+    case_under_roofline,
+    check_rates,
+    load_rates,
+    rates_of_gpu,
+)
 from motorvae.benchmarks.measure.case import Case, samples_of
-from motorvae.benchmarks.measure.gpu_rates import GpuRates
-from motorvae.benchmarks.measure.result import Rate
+from motorvae.benchmarks.measure.result import GpuRates, Rate
 from motorvae.benchmarks.measure.roofline import cost_of
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.manifest import GraphReport, Metric
-from motorvae.runtime.core.errors import MeasurementError
+from motorvae.runtime.core.documents import save_document
+from motorvae.runtime.core.errors import MeasurementError, MissingDependencyError
 from motorvae.runtime.core.spec import ModelSpec
 
 SPEC, MS = ModelSpec(), 1_000_000
@@ -75,6 +83,28 @@ def test_kernels_faster_than_the_floor_make_the_case_doubtful(rates: GpuRates) -
 def test_a_precision_without_a_rate_has_no_floor(rates: GpuRates) -> None:
     case = measured("int8", wall=1.0)
     assert case_under_roofline(case, rates, SPEC, GraphKey("encoder", "int8")) == case
+
+
+def test_without_torch_rates_that_were_brought_make_no_roofline(
+    rates: GpuRates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_rates(rates, "a GPU")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(
+        MissingDependencyError, match=r"the roofline of rates .* needs the package torch"
+    ):
+        check_rates(rates, "a GPU")
+
+
+def test_rates_that_were_brought_say_what_is_wrong_with_them(
+    rates: GpuRates, tmp_path: Path
+) -> None:
+    file = tmp_path / "rates.json"
+    save_document(file, rates)
+    assert load_rates(file) == rates
+    file.write_text(file.read_text("utf-8").replace('"device":"a GPU",', ""), encoding="utf-8")
+    with pytest.raises(MeasurementError, match=r"rates\.json: .*device.*; leave out --rates"):
+        load_rates(file)
 
 
 def test_without_a_gpu_the_reason_is_torchs() -> None:

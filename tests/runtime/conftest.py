@@ -262,7 +262,7 @@ def stream(in_process: Command, small_bundle: Path) -> Command:
 @pytest.fixture
 def encode(in_process: Command, small_bundle: Path) -> Command:
     """motorvae-encode with the small bundle."""
-    from motorvae.runtime.cli import encode_main
+    from motorvae.runtime.encode_cli import encode_main
 
     return lambda *args: in_process(encode_main, "--model", small_bundle, *args)
 

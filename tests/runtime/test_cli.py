@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 ReadRows = Callable[[Path], Rows]
 
 STREAM = "from motorvae.runtime.cli import stream_main\nraise SystemExit(stream_main())"
-ENCODE = "from motorvae.runtime.cli import encode_main\nraise SystemExit(encode_main())"
+ENCODE = "from motorvae.runtime.encode_cli import encode_main\nraise SystemExit(encode_main())"
 SMALL_FILES_ONLY = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
 WITHOUT_HEAVY = """
 import sys

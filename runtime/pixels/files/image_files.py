@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...core.errors import ImageError
-from ...core.spec import Color
-from ..convert import Pixels
-from ..picture import USUAL_LIMIT, Picture, PictureLimit
+from ...core.spec import Color, ModelSpec
+from ..convert import Pixels, fitted
+from ..picture import USUAL_LIMIT, FittedPicture, Picture, PictureLimit
 from .image_kinds import kind_of_bytes
 from .opencv_images import (
     CUT_SHORT,
+    fitted_from_jpeg_file,
     picture_from_jpeg,
     picture_from_png,
     picture_from_pnm,
@@ -38,7 +40,7 @@ def picture_from_file(
 ) -> Picture:
     """Decode a file for a model of this colour, and say what to know of it."""
     try:
-        data = _content(path, limit)
+        data = content_of_file(path, limit)
     except ImageError:
         raise
     except OSError as error:
@@ -59,7 +61,7 @@ def picture_from_bytes(
     For a model that takes `grey` the pixels are (H, W) luma, else (H, W, 3) BGR.
     """
     kind = kind_of_bytes(data)
-    try:
+    with _readable_errors():
         if kind == "JPEG":
             return picture_from_jpeg(data, limit, color)
         if kind == "PNG":
@@ -72,14 +74,37 @@ def picture_from_bytes(
             return picture_from_heif(data, limit, color)
         if kind is not None:
             return picture_by_pillow(kind, data, limit, color)
+    raise ImageError("corrupt, cut short, or not an image" if data else CUT_SHORT)
+
+
+def fitted_from_bytes(
+    data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT
+) -> FittedPicture:
+    """Decode the bytes of a picture file no larger than a model needs it, and fit it to that.
+
+    What it may differ by from a picture that was decoded whole and then fitted is in
+    docs/pixels.md. ImageError where it does not decode, or the model can make nothing of it.
+    """
+    if kind_of_bytes(data) == "JPEG":
+        with _readable_errors():
+            return fitted_from_jpeg_file(data, spec, limit)
+    picture = picture_from_bytes(data, limit, spec.color)
+    shape = picture.pixels.shape[0], picture.pixels.shape[1]
+    return FittedPicture(fitted(picture.pixels, spec), shape, picture.remarks)
+
+
+@contextlib.contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Turn what decoders raise that were sent anything into an ImageError."""
+    try:
+        yield
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageError("there is not enough memory for it") from error
-    except Exception as error:  # of decoders that were sent anything
+    except Exception as error:
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(f"corrupt, cut short, or of a rare kind ({words})") from error
-    raise ImageError("corrupt, cut short, or not an image" if data else CUT_SHORT)
 
 
 def counted_remarks(remarks: Iterable[tuple[str, str]]) -> list[str]:
@@ -95,8 +120,11 @@ def counted_remarks(remarks: Iterable[tuple[str, str]]) -> list[str]:
     ]
 
 
-def _content(path: Path, limit: PictureLimit) -> bytes:
-    """Read a regular file, of which no picture that is allowed is larger than the limit."""
+def content_of_file(path: Path, limit: PictureLimit) -> bytes:
+    """Read a regular file, of which no picture that is allowed is larger than the limit.
+
+    An OSError says why it cannot be read; one that is an ImageError, that it is no such file.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:  # noqa: PTH123  # a pipe would hold Path.open up
         facts = os.fstat(descriptor)

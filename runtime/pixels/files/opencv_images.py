@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import ImageError
-from ...core.spec import Color
-from ..convert import WHITE, Pixels, picture_from_image
+from ...core.spec import Color, ModelSpec
+from ..camera_formats import reduced_from_jpeg
+from ..convert import WHITE, Pixels, fitted, picture_from_image
+from ..geometry import Geometry
 from ..jpeg import jpeg_header, pixels_of_jpeg
 from ..orientation import (
     EXIF_START,
@@ -22,7 +25,7 @@ from ..orientation import (
     orientation_of_jpeg,
     turned,
 )
-from ..picture import SEVERAL, Picture, PictureLimit
+from ..picture import SEVERAL, FittedPicture, Picture, PictureLimit
 from .image_kinds import JPEG_END, JPEG_START, PNG_START, counts_others
 
 CUT_SHORT = "the file is cut short"
@@ -49,6 +52,38 @@ def silence_opencv() -> None:
 
 def picture_from_jpeg(data: bytes, limit: PictureLimit, color: Color = "grey") -> Picture:
     """Decode a JPEG, the first picture where others follow."""
+    with _room_for_jpeg(data, limit, color) as jpeg:
+        pixels = _pixels_from_jpeg(data, color)
+        return Picture(turned(pixels, jpeg.orientation), jpeg.remarks)
+
+
+def fitted_from_jpeg_file(data: bytes, spec: ModelSpec, limit: PictureLimit) -> FittedPicture:
+    """Decode a JPEG as `picture_from_jpeg` does, at the smallest scale that keeps the input exact.
+
+    How exact that is: docs/pixels.md.
+    """
+    with _room_for_jpeg(data, limit, spec.color) as jpeg:
+        geometry = Geometry(jpeg.orientation)
+        reduced = reduced_from_jpeg(data, spec, geometry=geometry, limit=limit, problem="damaged")
+        if reduced is None:
+            pixels = _pixels_from_jpeg(data, spec.color)
+            shape = pixels.shape[0], pixels.shape[1]
+        else:
+            pixels, shape = reduced
+        seen = (shape[1], shape[0]) if geometry.swaps_axes else shape
+        return FittedPicture(fitted(pixels, spec, geometry, shape), seen, jpeg.remarks)
+
+
+class _Jpeg(NamedTuple):
+    """What is known of a JPEG file that may be decoded."""
+
+    orientation: int
+    remarks: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def _room_for_jpeg(data: bytes, limit: PictureLimit, color: Color) -> Iterator[_Jpeg]:
+    """Refuse a JPEG that is cut short, of a rare kind or too large, before it is decoded."""
     header = jpeg_header(data)
     # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
     end = -1 if header is None else data.find(JPEG_END, header.scan)
@@ -62,9 +97,8 @@ def picture_from_jpeg(data: bytes, limit: PictureLimit, color: Color = "grey") -
     per_pixel = header.bytes_per_pixel + (orientation != UPRIGHT) * channels_of(color)
     per_pixel += channels_of(color) - 1
     with limit.room_for((header.width, header.height), per_pixel, len(data)):
-        pixels = _pixels_from_jpeg(data, color)
         follows = data[end + 2 : end + 5] == JPEG_START and not counts_others(data)
-        return Picture(turned(pixels, orientation), (SEVERAL,) * follows)
+        yield _Jpeg(orientation, (SEVERAL,) * follows)
 
 
 def _pixels_from_jpeg(data: bytes, color: Color) -> Pixels:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.cases.gpu import engine_cases, measure, planned_engines
+from motorvae.benchmarks.cases.gpu import engine_cases, measure, planned_engines, public_case
 from motorvae.benchmarks.measure.result import clocks, environment_now, load_now, power_state
 from motorvae.benchmarks.sensors import find
 from motorvae.benchmarks.sensors.meter import Meter
@@ -68,6 +68,17 @@ def test_decoders_are_timed_and_gated_as_encoders_are(tested: ModelUnderTest) ->
     assert case.psnr is not None
     assert len(case.stages["wall"].samples) == 10  # true latents, and those of the encoder
     assert (drifted.status, drifted.stages) == ("drifted", {})
+
+
+def test_no_text_of_a_public_case_tells_one_machine_from_another() -> None:
+    planned, _ = planned_engines("tensorrt", GraphKey("encoder", target="tensorrt"))
+    private = "hostname=box7 Serial Number: 1650522003820 /home/ada/x"
+    private += " GPU-12345678-9abc-def0-1234-56789abcdef0"
+    case = planned.case.with_facts(not_measured=private, notes=(private,), warnings=(private,))
+    found = public_case(case)
+    for text in (found.not_measured, *found.notes, *found.warnings):
+        assert text == "hostname=... Serial Number: ... ~/x GPU-..."
+    assert len(found.warnings) == 1
 
 
 def test_what_passed_the_gate_is_run_again_for_its_energy(

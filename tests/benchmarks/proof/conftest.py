@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from motorvae.benchmarks.measure.case import samples_of
-from motorvae.benchmarks.measure.gpu_rates import GpuRates
-from motorvae.benchmarks.measure.result import Environment, Rate
+from motorvae.benchmarks.measure.result import Environment, GpuRates, Rate
 from motorvae.benchmarks.proof.record import GpuIdentity, MachineFacts, Proof, Row, StepRecord
 
 PRETEND = Path(__file__).with_name("pretend.py")

@@ -12,13 +12,17 @@ import pytest
 
 from motorvae.benchmarks.cases.gpu import planned_cases
 from motorvae.benchmarks.measure.case import Case
-from motorvae.benchmarks.measure.gpu_rates import GpuRates
-from motorvae.benchmarks.measure.result import Result, environment_now, load_now, load_result
+from motorvae.benchmarks.measure.result import (
+    GpuRates,
+    Result,
+    environment_now,
+    load_now,
+    load_result,
+)
 from motorvae.benchmarks.proof.evidence import (
     by_exit_code,
     by_exit_code_or_not,
     of_doctor,
-    of_energy,
     of_pytest,
     of_rates,
     of_stream,
@@ -166,8 +170,10 @@ def cases() -> list[Case]:
 
 def test_each_case_of_the_doctor_is_a_row(cases: list[Case], tmp_path: Path) -> None:
     doctors_json(tmp_path / "doctor.json", cases)
-    rows = read_evidence(of_doctor("doctor.json"), "engines", EXIT_1, tmp_path)
+    *rows, energy = read_evidence(of_doctor("doctor.json"), "engines", EXIT_1, tmp_path)
     assert [row.status for row in rows] == ["proven", "failed", "unproven", "unproven"]
+    assert (energy.what, energy.status) == ("engines: energy for each latent", "unproven")
+    assert energy.reason == "no case has energy of a GPU: no sensor of one was found"
     assert rows[0].figures == {"wall_p50_ms": 2.0, "wall_p99_ms": 2.0, "compute_p50_ms": 0.5}
     assert "mu equals that without a CUDA graph, bit for bit" in (rows[0].note or "")
     assert rows[1].reason == "drifted: mu"
@@ -177,7 +183,7 @@ def test_what_a_crash_of_the_doctor_did_not_reach_is_failed(
     cases: list[Case], tmp_path: Path
 ) -> None:
     doctors_json(tmp_path / "doctor.json", cases)
-    rows = read_evidence(of_doctor("doctor.json"), "engines", KILLED, tmp_path)
+    *rows, _ = read_evidence(of_doctor("doctor.json"), "engines", KILLED, tmp_path)
     assert [row.status for row in rows] == ["proven", "failed", "unproven", "failed"]
     assert (rows[3].reason or "").startswith("ended by SIGKILL")
 
@@ -244,39 +250,51 @@ def test_energy_of_a_gpu_or_its_board_is_proven_and_a_processors_is_not(
     facts = {"windows": [WINDOW]} if measured else {"not_measured": "it stood still"}
     case, energy = with_energy(cases[0], scope, name=name, **facts)
     energy_json(tmp_path / "doctor.json", case, energy)
-    (row,) = read_evidence(of_energy("doctor.json"), "energy", OVER, tmp_path)
+    _, row = read_evidence(of_doctor("doctor.json"), "an engine", OVER, tmp_path)
     assert (row.status, row.reason) == (status, says)
     if status == "proven":
         assert row.figures == {"per_latent_mj": 20.0, "power_w": 20.0, "idle_w": 4.0}
 
 
-def test_a_doctor_that_ended_early_fails_beside_the_energy_that_it_left(
+def test_a_doctor_that_ended_early_fails_beside_what_it_left(
     cases: list[Case], tmp_path: Path
 ) -> None:
     case, energy = with_energy(cases[0], "GPU", windows=[WINDOW])
     energy_json(tmp_path / "doctor.json", case, energy)
     for ended in (KILLED, LATE):
-        rows = read_evidence(of_energy("doctor.json"), "energy", ended, tmp_path)
-        assert [row.status for row in rows] == ["failed", "proven"]
-        assert rows[0].reason == f"{ended.words}: so far"
-    rows = read_evidence(of_energy("doctor.json"), "energy", EXIT_1, tmp_path)
-    assert [row.status for row in rows] == ["proven"]  # which it says of other cases
+        rows = read_evidence(of_doctor("doctor.json"), "an engine", ended, tmp_path)
+        assert [row.status for row in rows] == ["proven", "failed", "proven"]
+        assert rows[1].reason == f"{ended.words}: so far"
+    rows = read_evidence(of_doctor("doctor.json"), "an engine", EXIT_1, tmp_path)
+    assert [row.status for row in rows] == ["proven", "proven"]  # which it says of other cases
+
+
+def test_a_reason_that_only_begins_like_one_of_a_crash_is_not_one(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    case = cases[2].without("not reached by any of the routes")
+    doctors_json(tmp_path / "doctor.json", [case])
+    row, fault, _ = read_evidence(of_doctor("doctor.json"), "an engine", KILLED, tmp_path)
+    assert (row.status, row.reason) == ("unproven", "not reached by any of the routes")
+    assert fault.status == "failed"
 
 
 def test_energy_of_an_engine_that_drifted_is_not_proven(cases: list[Case], tmp_path: Path) -> None:
     drifted = next(case for case in cases if case.status == "drifted")
     case, energy = with_energy(drifted, "GPU", windows=[WINDOW])
     energy_json(tmp_path / "doctor.json", case, energy)
-    (row,) = read_evidence(of_energy("doctor.json"), "energy", OVER, tmp_path)
+    _, row = read_evidence(of_doctor("doctor.json"), "an engine", OVER, tmp_path)
     assert (row.status, row.figures) == ("failed", {})
     assert "past a limit of the gate" in (row.reason or "")
 
 
-def test_a_machine_without_a_sensor_of_energy_is_not_a_failure(tmp_path: Path) -> None:
-    (row,) = read_evidence(of_energy("doctor.json"), "energy", EXIT_1, tmp_path)
-    assert (row.status, row.reason) == ("unproven", "exit code 1: something failed")
-    (row,) = read_evidence(of_energy("doctor.json"), "energy", KILLED, tmp_path)
-    assert row.status == "failed"
+def test_a_sensor_without_a_case_is_not_said_to_be_missing(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    _, energy = with_energy(cases[0], "GPU", windows=[WINDOW])
+    energy_json(tmp_path / "doctor.json", cases[2], energy)
+    _, row = read_evidence(of_doctor("doctor.json"), "an engine", EXIT_1, tmp_path)
+    assert (row.status, row.reason) == ("unproven", "no case was measured")
 
 
 HEADER = "epoch,steps,elapsed_s\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -17,7 +18,12 @@ def test_every_row_is_on_the_page_with_its_reason(proof: Proof, tmp_path: Path) 
     for step in proof.steps:
         assert f"{step.name}: {step.proves}" in text
         for row in step.rows:
-            assert f'<span class="status {row.status}">' in text
+            what = row.what if row.what != step.proves else "the step"
+            said = html.escape(f"{row.reason or ''}{row.note or ''}")
+            assert (
+                f'<tr><td><span class="status {row.status}">{row.status}</span></td>\n'
+                f"<td>{what}</td>\n<td>{said}\n"
+            ) in text
     assert "2 of 9 tests failed &lt;&amp;&gt;" in text
     assert "wall p50 1.23 ms" in text
     assert "commit abababababab" in text
@@ -26,6 +32,18 @@ def test_every_row_is_on_the_page_with_its_reason(proof: Proof, tmp_path: Path) 
         "1 failed<",
         "2 unproven<",
     ]
+
+
+def test_facts_of_the_gpu_and_of_the_machine_do_not_hide_each_other(
+    proof: Proof, tmp_path: Path
+) -> None:
+    save_page(tmp_path / "proof.html", proof)
+    text = (tmp_path / "proof.html").read_text("utf-8")
+    facts = dict(re.findall(r"<tr><td>([^<]+)</td><td>([^<]+)</td></tr>", text))
+    assert facts["GPU machine"] == "A board of a test"
+    assert facts["machine"] == "x86_64"
+    assert facts["GPU memory_bytes"] == f"{24 << 30}"
+    assert facts["memory_bytes"] == f"{32 << 30}"
 
 
 def test_the_page_asks_nothing_of_the_network_and_fits_a_phone(

@@ -83,7 +83,7 @@ def test_a_step_that_its_limit_ended_is_run_again_though_a_part_is_proven(
     prove: Prove, tmp_path: Path
 ) -> None:
     code = "import time; open('count', 'a').write('x'); time.sleep(600)"
-    step = {"code": code, "limit_s": 1.5, "half_proven": True}
+    step = {"code": code, "limit_s": 1.5, "reader": "half_proven"}
     for count in ("x", "xx"):
         _, _, found = prove({"half": dict(step)})
         (half,) = found["steps"]
@@ -194,6 +194,32 @@ def test_a_disk_that_fills_up_keeps_the_last_whole_json_and_runs_on(
     assert rows["good"] == ("proven", None)
     assert rows["counts"][0] == "unproven"
     assert [path.name for path in (again / "gpu-proof").glob("*.tmp*")] == []
+
+
+def test_a_fault_of_the_command_itself_fails_the_step_and_is_raised_at_the_end(
+    prove: Prove,
+) -> None:
+    prove({"good": GOOD})
+    steps = {"good": {"code": GOOD, "reader": "broken"}, "after": GOOD}
+    code, said, found = prove(steps, "--steps", "all")
+    assert code == 1
+    assert rows_of(found) == {
+        "good": ("failed", "gpu-proof itself: AttributeError: no such verb"),
+        "after": ("proven", None),
+    }
+    assert said.endswith("\nAttributeError: no such verb\n")
+
+
+def test_a_fault_of_the_command_itself_is_raised_though_the_page_cannot_be_written(
+    command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    blocks = "import os; os.mkdir('../proof.html.d'); os.rename('../proof.html', '../kept.html')\n"
+    blocks += "os.rename('../proof.html.d', '../proof.html')"
+    steps = {"blocks": {"code": blocks, "reader": "broken"}}
+    done = subprocess.run(command(steps), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "OutputError: cannot write gpu-proof/proof.html: " in done.stderr
+    assert done.stderr.endswith("\nAttributeError: no such verb\n")
 
 
 def test_a_proof_of_another_machine_is_kept_aside(prove: Prove, tmp_path: Path) -> None:

@@ -70,9 +70,7 @@ def options_of(step: Step) -> list[str]:
     return [word for word in step.command if word.startswith("--")]
 
 
-@pytest.mark.parametrize(
-    "name", ["train", "export", "export-int8", "doctor-torch", "energy", "stream-onnx"]
-)
+@pytest.mark.parametrize("name", ["train", "export", "export-int8", "doctor-torch", "stream-onnx"])
 def test_the_options_that_are_typed_exist(place: Place, name: str) -> None:
     (step,) = (step for step in planned_steps(place) if step.name == name)
     shown = shown_command(step.command)
@@ -115,6 +113,23 @@ def test_where_nothing_was_trained_the_model_that_comes_with_the_package_is_expo
     run.mkdir(parents=True)
     (run / "metrics.csv").touch()
     assert shown_command(step.due_command).startswith(f"motorvae-export {run} --output")
+
+
+def test_the_rates_of_one_step_are_taken_by_all_that_need_them(place: Place) -> None:
+    steps = {step.name: step for step in planned_steps(place)}
+    rates = place.work / "rates.json"
+    doctors = [step for name, step in steps.items() if name.startswith("doctor-")]
+    assert len(doctors) == 4
+    assert list(steps).index("rates") < list(steps).index("doctor-onnx")
+    for step in doctors:
+        assert "--rates" not in step.due_command  # it measures them by itself
+        assert "--gpu-energy" in step.due_command
+    assert str(rates) in steps["rates"].command
+    rates.parent.mkdir(parents=True)
+    rates.touch()
+    for step in doctors:
+        assert shown_command(step.due_command).endswith(f" --rates {rates}")
+        assert "--gpu-energy" in step.due_command
 
 
 def test_a_users_own_model_replaces_the_trained_one(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.energy import WINDOWS
 from motorvae.benchmarks.measure.rounds import RoundPlan, stopwatch, timed_cases
 from motorvae.benchmarks.sensors import find
 from motorvae.benchmarks.sensors.find import find_sensors
-from motorvae.benchmarks.sensors.meter import WINDOWS, Meter
+from motorvae.benchmarks.sensors.meter import Meter
 
 from .trees import ORIN_NANO, POWERCAP, X86, plant
 

@@ -21,8 +21,9 @@ from motorvae.export.importing.user_model import UserModel
 from motorvae.runtime.bundle.graph_key import Part
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.bundle.manifest import Manifest
-from motorvae.runtime.cli import encode_main, stream_main
+from motorvae.runtime.cli import stream_main
 from motorvae.runtime.core.atomic_files import sha256_of
+from motorvae.runtime.encode_cli import encode_main
 
 from .conftest import Says
 from .networks import pool

@@ -407,7 +407,8 @@ SNAPSHOT = {
     "Bundle.encoder": f"(self, *, ood_above=99.9, {ENGINE})",
     "Decoder": "(selected, spec, *notes)",
     "Decoder.__call__": "(self, latents)",
-    "Encoded": "(names, mu, log_var, gaps, remarks, latent_shape, weights_sha256='')",
+    "Encoded": "(names, mu, log_var, gaps, remarks, latent_shape, weights_sha256='', "
+    "sha256=<factory>, numbers=<factory>)",
     "Encoded.save": "(self, path)",
     "Encoder": "(selected, spec, detector, note)",
     "Encoder.__call__": "(self, images, *, max_picture=200.0)",
@@ -416,12 +417,15 @@ SNAPSHOT = {
     "Stream": "(bundle, options, *, outputs=(), rebuild=None, view=None)",
     "Stream.close": "(self)",
     "Stream.stop": "(self)",
-    "encode": "(bundle, data, output=None, *, batch_size=16, matrix=None, track=None, "
-    f"max_picture=200.0, {ENGINE})",
+    "encode": "(bundle, data, output=None, *, every=1, batch_size=None, workers=None, ood=True, "
+    f"matrix=None, track=None, max_picture=200.0, {ENGINE})",
     "export": "(run='runs/latest', output='bundle', *, replace=False, anyway=False, fp16=False, "
     "keep_float32=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
     "batch='1,1,8', workspace_mib=None, tune=False, tune_minutes=None, use_dla_core=None, "
-    "allow_gpu_fallback=False, weights='best', pretrained=None)",
+    "allow_gpu_fallback=False, weights='best', pretrained=None, "
+    "triton=None, triton_platform='onnxruntime', triton_precision=None, triton_name='motorvae', "
+    "triton_version=1, triton_batch=None, triton_delay_us=0, triton_instances=1, "
+    "triton_device='auto')",
     "load": "(folder='bundle')",
     "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "
     "realtime=False, live=None, rtsp_transport='auto', allow_hosts=(), max_age_ms=None, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import platform
 from pathlib import Path
 
@@ -116,7 +117,11 @@ def test_no_error_repeats_a_password(password: str) -> None:
         ("cannot open '/Users/ada': no", "cannot open '~': no"),
         ("file:///root/bundle", "file://~/bundle"),
         ("box7 and box7.example.org refused", "... and ... refused"),
+        ("ada.lovelace may not, /data/ada.lovelace/x", "... may not, /data/.../x"),
+        ("GPU-12345678-9abc-def0-1234-56789abcdef0 fell", "GPU-... fell"),
+        ("Serial Number : 1650522003820", "Serial Number : ..."),
         # Nothing of these is anybody's.
+        ("serial execution of 12 kernels", "serial execution of 12 kernels"),
         ("/opt/rooted/x and /data/root/x", "/opt/rooted/x and /data/root/x"),
         ("users: 3; the box70 stays", "users: 3; the box70 stays"),
         (
@@ -129,6 +134,7 @@ def test_hosts_users_and_homes_go_and_the_rest_stays(
     said: str, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "node", lambda: "box7.example.org")
+    monkeypatch.setattr(getpass, "getuser", lambda: "ada.lovelace")
     assert without_private(said) == left
     assert without_private(left) == left
 
@@ -140,6 +146,23 @@ def test_the_home_of_whoever_runs_it_goes_wherever_it_is(
     assert (
         without_private(f"no {tmp_path}/bundle, no {tmp_path}2") == f"no ~/bundle, no {tmp_path}2"
     )
+
+
+@pytest.mark.parametrize("user", ["max", "nvidia", "jetson"])
+def test_a_user_name_that_is_a_word_is_taken_for_one(
+    user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: user)
+    said = "/usr/lib/nvidia/x.so: at max 3, on a jetson"
+    assert without_private(said) == said
+
+
+def test_a_user_number_without_a_name_hides_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert without_private("provider 'cuda' is not there") == "provider 'cuda' is not there"
 
 
 @pytest.mark.parametrize("host", ["vm", "localhost"])

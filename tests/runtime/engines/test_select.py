@@ -15,7 +15,7 @@ import pytest
 
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import Bundle, load_bundle
-from motorvae.runtime.cli import encode_main, stream_main
+from motorvae.runtime.cli import stream_main
 from motorvae.runtime.core.errors import (
     BackendError,
     ConfigError,
@@ -25,6 +25,7 @@ from motorvae.runtime.core.errors import (
     StepFailedError,
 )
 from motorvae.runtime.core.lifecycle import Closing
+from motorvae.runtime.encode_cli import encode_main
 from motorvae.runtime.engines import select as choice
 from motorvae.runtime.engines.base import Arrays, Batch
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu

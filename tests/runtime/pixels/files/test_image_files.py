@@ -10,8 +10,14 @@ import numpy.typing as npt
 import pytest
 
 from motorvae.runtime.core.errors import ImageError
-from motorvae.runtime.pixels.convert import luma_from_image
-from motorvae.runtime.pixels.files.image_files import luma_from_file
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.pixels.camera_formats import fitted_from_jpeg
+from motorvae.runtime.pixels.convert import fitted, luma_from_image
+from motorvae.runtime.pixels.files.image_files import (
+    fitted_from_bytes,
+    luma_from_file,
+    picture_from_bytes,
+)
 
 SUFFIXES = (".png", ".jpg", ".bmp", ".webp", ".tiff")
 LOSSLESS = (".png", ".bmp", ".tiff")
@@ -164,3 +170,41 @@ def test_pixels_of_another_type_are_refused_by_file_name(tmp_path: Path) -> None
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cannot read .*gone\.png: No such file"):
         luma_from_file(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_jpeg_file_is_fitted_as_a_camera_s_jpeg_is(tmp_path: Path, orientation: int) -> None:
+    """So that it is held to the same bound; and its size is what is seen."""
+    from PIL import Image
+
+    rng = np.random.default_rng(orientation)
+    rough = cv2.resize(rng.integers(0, 256, (27, 48), np.uint8), (1920, 1080))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(rough).save(tmp_path / "a.jpg", exif=exif, quality=90)
+    data = (tmp_path / "a.jpg").read_bytes()
+    for spec in (ModelSpec(), ModelSpec(color="rgb", fit="crop")):
+        found = fitted_from_bytes(data, spec)
+        assert found.shape == ((1920, 1080) if orientation in {6, 8} else (1080, 1920))
+        whole = fitted(picture_from_bytes(data, color=spec.color).pixels, spec)
+        assert found.pixels.shape == whole.shape
+        assert np.abs(found.pixels.astype(int) - whole).mean() < 0.5
+    assert np.array_equal(
+        fitted_from_bytes(data, ModelSpec()).pixels, fitted_from_jpeg(data, ModelSpec())
+    )
+
+
+def test_a_damaged_jpeg_is_said_to_be_damaged() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1080, 1920), np.uint8)
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    with pytest.raises(ImageError, match="damaged: "):
+        fitted_from_bytes(data[: len(data) // 2] + b"\xff\xd9", ModelSpec())
+    with pytest.raises(ImageError, match="cut short"):
+        fitted_from_bytes(data[: len(data) // 2], ModelSpec())
+
+
+def test_what_is_no_jpeg_is_fitted_from_all_of_it() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (300, 500), np.uint8)
+    found = fitted_from_bytes(cv2.imencode(".png", image)[1].tobytes(), ModelSpec())
+    assert np.array_equal(found.pixels, fitted(image, ModelSpec()))
+    assert found.shape == (300, 500)

@@ -1,0 +1,1 @@
+"""Whole data sets through the encoder: what is in them, decoding, batches, results in parts."""

@@ -1,0 +1,158 @@
+"""Parts of a result: each a file of consecutive items, whole or absent, that outlives a kill."""
+
+from __future__ import annotations
+
+import abc
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..core.atomic_files import replaced_file
+from ..core.documents import document_from_json, save_document
+from ..core.errors import ConfigError, OutputError
+from ..core.npz_archive import write_array, write_value
+from ..core.spec import StrictModel
+from .rows import NUMBERS, TEXTS, Rows
+
+RESTART = "to begin anew, say --restart"
+
+
+class Job(StrictModel):
+    """What a run is of: two runs with the same job make the same parts.
+
+    It lies beside the parts, so that a later run knows whether they are of its own.
+    """
+
+    schema_version: Literal[1] = 1
+    weights_sha256: str
+    data: tuple[str, ...]
+    every: int
+    column: str
+    matrix: str | None
+    track: int | None
+    max_picture: float
+    precision: str
+    ood_above: float | None
+    part_images: int
+    batch_size: int
+    is_complete: bool = False
+
+    def differences(self, other: Job, *, but: frozenset[str] = frozenset()) -> list[str]:
+        """Name what is not the same in another one, as its options are called."""
+        fields = set(type(self).model_fields) - {"schema_version", "is_complete", *but}
+        return sorted(
+            name.replace("_", "-") for name in fields if getattr(self, name) != getattr(other, name)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PartFacts:
+    """What is known of a part without its rows."""
+
+    count: int  # of items
+    failed: int  # of those without a latent
+    listing: str  # SHA-256 of its items' names and stamps, hexadecimal
+
+
+class Parts(abc.ABC):
+    """The folder of a run's parts, with its job."""
+
+    suffix: str
+
+    def __init__(self, folder: Path, job_name: str) -> None:
+        self.folder, self._job_path = folder, folder / job_name
+
+    def job(self) -> Job | None:
+        """Return the job that the parts are of; None where nothing was begun.
+
+        ConfigError where it cannot be read.
+        """
+        if not self._job_path.exists():
+            return None
+        again = f"delete {self.folder}, or {RESTART}"
+        return document_from_json(self._job_path, Job, error=ConfigError, again=again)
+
+    def begin(self, job: Job) -> None:
+        """Write the job down, also where a run goes on; OutputError where that cannot be."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_document(self._job_path, job, indent=2)
+
+    def finished(self) -> list[PartFacts]:
+        """Return what is known of the parts that follow each other from the first on."""
+        found = list[PartFacts]()
+        while (facts := self._facts(self.path(len(found)))) is not None:
+            found.append(facts)
+        return found
+
+    def drop_from(self, number: int) -> None:
+        """Delete a part and those after it."""
+        for path in self.folder.glob(f"part-*{self.suffix}"):
+            known = re.fullmatch(rf"part-(\d{{6,}}){re.escape(self.suffix)}", path.name)
+            if known and int(known[1]) >= number:
+                path.unlink(missing_ok=True)
+
+    def path(self, number: int) -> Path:
+        """Return where a part is, counted from 0."""
+        return self.folder / f"part-{number:06d}{self.suffix}"
+
+    @abc.abstractmethod
+    def save(self, number: int, rows: Rows, facts: PartFacts) -> None:
+        """Write a part, whole or not at all; OutputError where it cannot be written."""
+
+    @abc.abstractmethod
+    def _facts(self, path: Path) -> PartFacts | None:
+        """Return what is known of a part; None where it is missing or damaged."""
+
+
+class NpzParts(Parts):
+    """Parts as .npz files, which one .npz is made of in the end."""
+
+    suffix = ".npz"
+
+    def __init__(self, output: Path) -> None:
+        super().__init__(output.with_name(f"{output.name}.parts"), "job.json")
+
+    def save(self, number: int, rows: Rows, facts: PartFacts) -> None:
+        """Write a part; see `Parts.save`."""
+        with (
+            replaced_file(self.path(number)) as temporary,
+            zipfile.ZipFile(temporary, "w") as archive,
+        ):
+            for name, values in (*rows.numbers.items(), *rows.latents.items()):
+                write_array(archive, name, values.dtype, values.shape, [values])
+            for name in TEXTS:
+                texts = np.array(rows.texts[name], np.str_)
+                write_array(archive, name, texts.dtype, texts.shape, [texts])
+            write_value(archive, "facts", [facts.count, facts.failed])
+            write_value(archive, "listing", facts.listing)
+
+    def rows(self, count: int) -> Iterator[Rows]:
+        """Read the first so many parts, one after another; OutputError where one is damaged."""
+        for number in range(count):
+            path = self.path(number)
+            try:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+                    latents = {n: held[n] for n in ("mu", "log_var") if n in held.files}
+                    yield Rows(
+                        {name: held[name].tolist() for name in TEXTS},
+                        {name: held[name] for name in NUMBERS},
+                        latents,
+                    )
+            except _UNREADABLE as error:
+                raise OutputError(f"{path} is damaged: delete it, and run again") from error
+
+    def _facts(self, path: Path) -> PartFacts | None:
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+                count, failed = map(int, held["facts"])
+                return PartFacts(count, failed, str(held["listing"]))
+        except _UNREADABLE:
+            return None
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)

@@ -1,0 +1,146 @@
+"""Pictures behind addresses, by fsspec: HTTP and every object store that it has a package for."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+
+from ..core.errors import ImageError, MissingDependencyError, SourceError, needed_for
+from ..core.redaction import without_credentials
+from ..core.text import printable
+from ..pixels.files.image_kinds import IMAGE_SUFFIXES
+from ..pixels.picture import PictureLimit
+from .item import Item
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_PAUSES_S = (0.5, 1.0)
+"""Before a second and a third try."""
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""What another try changes nothing of."""
+
+
+def reads_web() -> bool:
+    """Whether what fsspec reads web servers with is installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("fsspec", "aiohttp"))
+
+
+def check_address(address: str) -> None:
+    """Refuse what no package here can read: a SourceError, or a MissingDependencyError."""
+    _found(address)
+
+
+def remote_content(address: str, limit: PictureLimit) -> bytes:
+    """Read a picture file behind an address, in any thread.
+
+    Raises:
+        SourceError: It cannot be read, three times where that may pass.
+        ImageError: It is larger than any picture that is allowed.
+    """
+    system, path = _found(address)
+
+    def read() -> bytes:
+        with system.open(path, "rb") as file:
+            return bytes(file.read(limit.most_bytes + 1))
+
+    data: bytes = _tried(address, read)
+    if len(data) > limit.most_bytes:
+        raise ImageError(f"the file has more than {limit.most_bytes / 1e6:.0f} MB")
+    return data
+
+
+def remote_file(address: str) -> Callable[[], IO[bytes]]:
+    """Return what opens a file behind an address, to be read from its start to its end."""
+
+    def opened() -> IO[bytes]:
+        system, path = _found(address)
+        file: IO[bytes] = _tried(address, lambda: system.open(path, "rb"))
+        return file
+
+    return opened
+
+
+class RemoteFolder:
+    """The pictures below an address, by their names, as the store lists them."""
+
+    def __init__(self, address: str, limit: PictureLimit) -> None:
+        self._address, self._limit = address, limit
+        self._others: Counter[str] = Counter()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was not taken by the last iteration, in one line; or nothing."""
+        if not self._others:
+            return []
+        suffixes = ", ".join(suffix for suffix, _ in self._others.most_common(4))
+        name = without_credentials(self._address)
+        return [f"{name}: {self._others.total()} not taken: no picture ({suffixes})"]
+
+    def items(self) -> Iterator[Item]:
+        """Yield the pictures; SourceError where there is none or nothing can be listed."""
+        self._others.clear()
+        system, top = _found(self._address)
+        found: dict[str, dict[str, Any]] = _tried(
+            self._address, lambda: system.find(top, detail=True)
+        )
+        is_empty = True
+        for path in sorted(found):
+            suffix = PurePosixPath(path).suffix.lower()
+            if suffix not in IMAGE_SUFFIXES:
+                self._others[printable(suffix) or "no suffix"] += 1
+                continue
+            is_empty = False
+            address = system.unstrip_protocol(path)
+            facts = found[path]
+            stamp = "-".join(
+                str(facts[key]) for key in ("size", "ETag", "mtime", "LastModified") if key in facts
+            )
+            yield Item(
+                printable(without_credentials(address)),
+                lambda address=address: remote_content(address, self._limit),  # type: ignore[misc]
+                stamp=stamp,
+            )
+        if is_empty:
+            name = without_credentials(self._address)
+            raise SourceError(f"no image below {name}: name a folder that has some")
+
+
+@lru_cache(maxsize=1024)
+def _found(address: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of an address, and what it calls it."""
+    with needed_for("images behind addresses", extra="remote"):
+        import fsspec  # noqa: PLC0415  # optional
+    name = without_credentials(address)
+    try:
+        found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(address)
+    except ImportError as error:  # fsspec names the package that is missing
+        raise MissingDependencyError(f"{name}: {error}: install that, or copy the data") from error
+    except ValueError as error:
+        raise SourceError(f"{name}: {error}: name an address that fsspec knows") from error
+    return found
+
+
+def _tried(address: str, read: Callable[[], Any]) -> Any:
+    """Return what a call gives at one of up to three tries; else raise a SourceError."""
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            return read()
+        except Exception as error:  # noqa: PERF203  # of any store's package
+            if pause_s is None or isinstance(error, _FINAL):
+                raise _error_of(address, error) from error
+            time.sleep(pause_s)
+    return None
+
+
+def _error_of(address: str, error: Exception) -> SourceError:
+    reason = " ".join(str(error).replace(address, "").split())[:200] or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        reason = "there is no such file"
+    context = f"cannot read {without_credentials(address)}"
+    return SourceError(reason, context=context, fix="check the address and try again")

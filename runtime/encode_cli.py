@@ -1,0 +1,241 @@
+"""motorvae-encode, and what it shows on a terminal."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from .bulk.encoder_pool import EncoderPool, PoolRequest
+from .bulk.inputs import Inputs
+from .bulk.parts import Job, PartFacts, Parts
+from .bulk.run import (
+    PART_IMAGES,
+    DataRequest,
+    Progress,
+    begun,
+    encode_to_parts,
+    finish,
+    parts_of,
+    refuse_nothing,
+    set_aside_complete,
+)
+from .bundle.load import Bundle, load_bundle
+from .core.command import Command, print_remarks, print_sentence, stderr_console
+from .core.errors import ConfigError, SourceError, UsageError
+from .core.spec import Matrix
+from .core.system.locks import output_locked
+from .engines.open import EngineRequest
+from .engines.select import Rebuild
+from .ood.detector import OOD_ABOVE
+from .pixels.picture import MAX_PICTURE, limit_for
+
+MOST_WORKERS = 1024
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Options of motorvae-encode."""
+
+    data: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="DATA ...", help_behavior_hint="(also: --data DATA)"),
+    ] = ()
+    """Folders of images, searched recursively, images, patterns, videos, lists of paths (.txt, or a
+    column of .parquet), tar shards, or addresses of these."""
+    model: Path = Path("bundle")
+    """The bundle that motorvae-export wrote."""
+    output: Path = Path("latents.npz")
+    """Where rows go: an .npz file, or a .parquet folder, which also has a row for each image that
+    does not decode. An earlier one is kept under a number."""
+    every: int = 1
+    """Of a video take each frame whose number is a multiple of this."""
+    column: str = "path"
+    """The column of Parquet listings that names the images."""
+    ood: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: measured)")] = True
+    """Do without ood_score and is_ood, which say how far an image is from what the model knows."""
+    ood_above: float = OOD_ABOVE
+    """The percentile of known images past which is_ood says so."""
+    batch_size: int | None = None
+    """Images in each run of the encoder; by default what a trial at the start shows to be best."""
+    workers: int | None = None
+    """Threads that read and decode; by default one for each core."""
+    part_images: int = PART_IMAGES
+    """Images in each part that is written as the run goes on: what is lost when it is killed."""
+    restart: bool = False
+    """Delete what a run that was cut off has left. By default it goes on from there."""
+    matrix: Matrix | None = None
+    """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
+    576 down, and BT.601 below. By default as the model was trained."""
+    track: int | None = None
+    """Read this video track of a file or stream, counted from 1 without covers and thumbnails. By
+    default the default one; of several, or without one, that of the largest picture."""
+    max_picture: float = MAX_PICTURE
+    """Megapixels that an image file may have; a larger one is skipped and is not decoded."""
+    engine: EngineRequest = field(default_factory=EngineRequest)
+    """Which engine runs."""
+
+    def request(self) -> DataRequest:
+        """Return what is to be encoded; ConfigError for a value out of range."""
+        request = DataRequest(
+            data=self.data,
+            every=self.every,
+            column=self.column,
+            matrix=self.matrix,
+            track=self.track,
+            max_picture=self.max_picture,
+            batch_size=self.batch_size,
+            part_images=self.part_images,
+        )
+        request.check(self.output)
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            raise ConfigError(f"workers={self.workers} is out of range: take 1 to {MOST_WORKERS}")
+        if not 0 < self.ood_above <= 100:
+            raise ConfigError(
+                f"ood_above={self.ood_above} is out of range: take a percentile above 0 and up to "
+                "100"
+            )
+        return request
+
+    def pool(self, bundle: Bundle, rebuild: Rebuild | None) -> EncoderPool:
+        """Open the engines."""
+        request = PoolRequest(
+            self.engine,
+            limit_for(bundle.spec, self.max_picture),
+            self.workers,
+            self.ood_above if self.ood else None,
+        )
+        return EncoderPool(bundle, request, rebuild)
+
+    def job(self, bundle: Bundle, pool: EncoderPool) -> Job:
+        """Return what this run is of, with the batch size that is asked for or the best one."""
+        return Job(
+            weights_sha256=bundle.manifest.weights_sha256,
+            data=self.data,
+            every=self.every,
+            column=self.column,
+            matrix=self.matrix,
+            track=self.track,
+            max_picture=self.max_picture,
+            precision=pool.choice.precision,
+            ood_above=self.ood_above if self.ood else None,
+            part_images=self.part_images,
+            batch_size=self.batch_size or pool.best_batch_size(),
+        )
+
+
+def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) -> None:
+    if not options.data:
+        raise UsageError("no data: name a folder, a pattern, a list, shards or a video")
+    request = options.request()
+    console = stderr_console()
+    bundle = load_bundle(options.model, hash_all=False)
+    parts = parts_of(options.output, bundle)
+    inputs = request.inputs(bundle)
+    with output_locked(options.output), options.pool(bundle, rebuild) as pool:
+        aside = set_aside_complete(parts, options.output)
+        job = begun(
+            parts,
+            options.job(bundle, pool),
+            restart=options.restart,
+            is_size_asked=options.batch_size is not None,
+        )
+        printed = len(pool.notes)
+        engines = f"{pool.workers} threads, batches of {job.batch_size}"
+        what = f"{inputs.name} -> {pool.choice.chosen} -> {options.output}; {engines}"
+        print_sentence(console, what + pool.choice.remarks)
+        if pool.ood_remark:
+            print_sentence(console, pool.ood_remark)
+        print_remarks(console, bundle.folder, bundle.manifest.remarks)
+        progress = Progress()
+        try:
+            parts.begin(job)
+            with _bar(console, progress):
+                found = encode_to_parts(inputs, pool, parts, job, progress)
+            refuse_nothing(inputs, found, progress)
+        except BaseException:
+            _say_what_is_kept(console, parts)
+            raise
+        kept = finish(parts, job, found, options.output, bundle) or aside
+        notes = pool.notes[printed:]
+    for note in notes:
+        console.print(note)
+    _print_result(console, options, inputs, found, progress)
+    if kept is not None:
+        console.print(f"the earlier {options.output} is kept as {kept}")
+    for line in (*inputs.remarks, *progress.remarks):
+        console.print(line, style="yellow")
+    for name, reason in progress.failures:
+        console.print(f"skipped {name}: {reason}", style="yellow")
+    if progress.failed:
+        shown = len(progress.failures)
+        if progress.failed > shown:
+            console.print(f"and {progress.failed - shown} more", style="yellow")
+        raise SourceError(
+            f"{progress.failed} of {progress.count} did not decode and have no latent; the others "
+            f"are in {options.output}"
+        )
+
+
+def _print_result(
+    console: Console,
+    options: EncodeOptions,
+    inputs: Inputs,
+    found: list[PartFacts],
+    progress: Progress,
+) -> None:
+    latents = sum(part.count - part.failed for part in found)
+    earlier = f", {progress.resumed} of them by an earlier run" if progress.resumed else ""
+    console.print(f"{latents} latents of {inputs.name} in {options.output}{earlier}")
+
+
+def _say_what_is_kept(console: Console, parts: Parts) -> None:
+    """Say in a line what a run that is cut off has done, or leave nothing behind."""
+    if done := sum(part.count for part in parts.finished()):
+        console.print(f"{done} images are kept in {parts.folder}: the same command goes on there")
+    else:
+        shutil.rmtree(parts.folder, ignore_errors=True)
+
+
+def _bar(console: Console, progress: Progress) -> Bar:
+    """Show how many images are done, and how many in a second."""
+    bar = Bar(
+        SpinnerColumn(),
+        TextColumn("{task.completed:.0f} images"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    task = bar.add_task("encoding", total=None, rate="")
+
+    def changed() -> None:
+        elapsed_s = bar.tasks[0].elapsed or 0.0
+        now = progress.count - progress.resumed
+        rate = f"{now / elapsed_s:.0f} a second" if now and elapsed_s > 1 else ""
+        bar.update(task, completed=progress.count, rate=rate)
+
+    progress.changed = changed
+    return bar
+
+
+encode_main = Command(
+    EncodeOptions,
+    _encode,
+    "Encode images and videos, however many, to an .npz file or Parquet files.",
+    prog="motorvae-encode",
+    positional=("--data", "--source"),
+    hints={
+        "--bundle": "the bundle is named with --model",
+        "--device": "where the encoder runs is chosen with --backend or --provider",
+        "--resume": "a run that was cut off goes on by itself; --restart begins anew",
+        "--threads-decode": "threads that decode are counted with --workers",
+    },
+)
+"""It cannot `--rebuild` an engine; `motorvae.commands` gives it the function that does."""

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motorvae.runtime.bulk.encoded import save_npz
+from motorvae.runtime.bulk.encoder_pool import EncoderPool
+from motorvae.runtime.bulk.inputs import Inputs
+from motorvae.runtime.bulk.item import Item
+from motorvae.runtime.bulk.parts import Job, NpzParts
+from motorvae.runtime.bulk.run import Progress, encode_to_parts
+from motorvae.runtime.core.errors import BackendError, OutputError
+
+PART = 3
+
+
+@pytest.fixture
+def job() -> Job:
+    return Job(
+        weights_sha256="0" * 64,
+        data=("photos",),
+        every=1,
+        column="path",
+        matrix=None,
+        track=None,
+        max_picture=200.0,
+        precision="fp32",
+        ood_above=None,
+        part_images=PART,
+        batch_size=2,
+    )
+
+
+@pytest.fixture
+def parts(tmp_path: Path, job: Job) -> NpzParts:
+    made = NpzParts(tmp_path / "latents.npz")
+    made.begin(job)
+    return made
+
+
+def _arrays(parts: NpzParts, count: int, path: Path) -> dict[str, Any]:
+    save_npz(path, lambda: parts.rows(count), (8,), "")
+    with np.load(path, allow_pickle=False) as held:
+        return dict(held)
+
+
+def _names(parts: NpzParts, count: int) -> list[str]:
+    return [name for rows in parts.rows(count) for name in rows.texts["names"]]
+
+
+def test_parts_hold_every_item_once_and_in_order(
+    image_folder: Path,
+    inputs_of: Callable[..., Inputs],
+    pool: EncoderPool,
+    parts: NpzParts,
+    job: Job,
+) -> None:
+    progress = Progress()
+    found = encode_to_parts(inputs_of(image_folder), pool, parts, job, progress)
+    assert [part.count for part in found] == [PART] * 4
+    assert _names(parts, 4) == [f"frame{n}.png" for n in range(12)]
+    assert (progress.count, progress.failed, progress.resumed) == (12, 0, 0)
+    assert parts.finished() == found
+
+
+@pytest.mark.parametrize("broken_after", [0, 1, 4, 7, 11])
+def test_what_is_done_is_not_done_again(
+    image_folder: Path,
+    inputs_of: Callable[..., Inputs],
+    pool: EncoderPool,
+    parts: NpzParts,
+    job: Job,
+    tmp_path: Path,
+    broken_after: int,
+) -> None:
+    def breaking() -> Iterator[Item]:
+        for number, item in enumerate(inputs_of(image_folder)):
+            if number == broken_after:
+                raise BackendError("the power went")
+            yield item
+
+    with pytest.raises(BackendError, match="the power went"):
+        encode_to_parts(breaking(), pool, parts, job, Progress())
+    done = len(parts.finished())
+    assert done <= broken_after // PART
+    before = {path: path.stat().st_mtime_ns for path in parts.folder.glob("part-*")}
+    progress = Progress()
+    found = encode_to_parts(inputs_of(image_folder), pool, parts, job, progress)
+    assert progress.resumed == done * PART
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+    resumed = _arrays(parts, len(found), tmp_path / "resumed.npz")
+    parts.drop_from(0)
+    found = encode_to_parts(inputs_of(image_folder), pool, parts, job, Progress())
+    anew = _arrays(parts, len(found), tmp_path / "anew.npz")
+    assert resumed.keys() == anew.keys()
+    for name, values in anew.items():
+        assert np.array_equal(resumed[name], values, equal_nan=values.dtype.kind == "f"), name
+
+
+def _items(names: str, data: bytes, stamp: str = "") -> list[Item]:
+    return [Item(name, lambda: data, stamp=stamp) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("then", "kept", "said"),
+    [
+        ("abcdefgh", 6, 0),
+        ("abcdefghi", 6, 1),  # the last part was not full
+        ("abcdefg", 6, 1),
+        ("abcdef", 6, 0),
+        ("ab", 0, 3),
+        ("abcxdefgh", 3, 2),
+        ("xabcdefgh", 0, 3),
+    ],
+)
+def test_data_that_changed_is_encoded_anew_from_there(
+    image_folder: Path,
+    pool: EncoderPool,
+    parts: NpzParts,
+    job: Job,
+    then: str,
+    kept: int,
+    said: int,
+) -> None:
+    data = (image_folder / "frame0.png").read_bytes()
+    encode_to_parts(_items("abcdefgh", data), pool, parts, job, Progress())
+    progress = Progress()
+    found = encode_to_parts(_items(then, data), pool, parts, job, progress)
+    assert "".join(_names(parts, len(found))) == then
+    assert progress.count == len(then)
+    assert progress.resumed >= kept
+    assert len(parts.finished()) == len(found)
+    remarks = [f"the data changed since the last run: {said} parts are made again"]
+    assert progress.remarks == (remarks if said else [])
+
+
+def test_another_content_behind_a_name_is_encoded_anew(
+    image_folder: Path, pool: EncoderPool, parts: NpzParts, job: Job
+) -> None:
+    first, other = ((image_folder / f"frame{n}.png").read_bytes() for n in (0, 9))
+    encode_to_parts(_items("abc", first, "1"), pool, parts, job, Progress())
+    (before,) = parts.rows(1)
+    encode_to_parts(_items("abc", other, "2"), pool, parts, job, Progress())
+    (after,) = parts.rows(1)
+    assert before.texts["sha256"] != after.texts["sha256"]
+
+
+def test_a_damaged_part_is_made_again(
+    image_folder: Path,
+    inputs_of: Callable[..., Inputs],
+    pool: EncoderPool,
+    parts: NpzParts,
+    job: Job,
+) -> None:
+    encode_to_parts(inputs_of(image_folder), pool, parts, job, Progress())
+    parts.path(1).write_bytes(parts.path(1).read_bytes()[:100])
+    progress = Progress()
+    found = encode_to_parts(inputs_of(image_folder), pool, parts, job, progress)
+    assert progress.resumed == PART
+    assert _names(parts, len(found)) == [f"frame{n}.png" for n in range(12)]
+
+
+def test_a_part_that_cannot_be_written_ends_the_run_and_leaves_the_others(
+    image_folder: Path,
+    inputs_of: Callable[..., Inputs],
+    pool: EncoderPool,
+    parts: NpzParts,
+    job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save = NpzParts.save
+
+    def full(self: NpzParts, number: int, *rest: Any) -> None:
+        if number == 2:
+            raise OutputError("cannot write: no space left")
+        save(self, number, *rest)
+
+    monkeypatch.setattr(NpzParts, "save", full)
+    with pytest.raises(OutputError, match="no space left"):
+        encode_to_parts(inputs_of(image_folder), pool, parts, job, Progress())
+    assert len(parts.finished()) == 2
+
+
+@pytest.mark.parametrize("output", ["latents.npz", "latents.parquet"])
+def test_a_run_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(
+    small_bundle: Path, image_folder: Path, tmp_path: Path, output: str
+) -> None:
+    """Killed when a part has appeared; the rest of a part that was under way is lost."""
+    listing = tmp_path / "list.txt"
+    names = [str(image_folder / f"frame{n % 12}.png") for n in range(600)]
+    listing.write_text("\n".join(names), encoding="utf-8")
+    command = [sys.executable, "-m", "motorvae", "encode", str(listing)]
+    command += ["--model", str(small_bundle), "--part-images", "40", "--batch-size", "4"]
+    folder = tmp_path / (output if output.endswith(".parquet") else f"{output}.parts")
+    kills = 0
+    for wanted in (1, 3, 6):
+        with subprocess.Popen(
+            [*command, "--output", str(tmp_path / output)],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            end_s = time.monotonic() + 60
+            while len(list(folder.glob("part-*"))) < wanted and process.poll() is None:
+                assert time.monotonic() < end_s
+                time.sleep(0.002)  # there is nothing to wait on but the folder
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+    assert kills
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / output)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "of them by an earlier run" in done.stderr
+    whole = tmp_path / f"whole{Path(output).suffix}"
+    subprocess.run([*command, "--output", str(whole)], capture_output=True, timeout=120, check=True)
+    assert _content(tmp_path / output) == _content(whole)
+    assert _content(whole)["names"] == names
+
+
+def _content(path: Path) -> dict[str, Any]:
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as held:
+            return {name: held[name].tolist() for name in held.files if name != "ood_score"}
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pq.read_table(path).to_pydict()
+    return {"names": table.pop("name"), **{k: v for k, v in table.items() if k != "ood_score"}}

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def test_the_command_writes_a_folder(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out" / "latents.npz"
+    done = encode(image_folder, "--output", output)
+    assert done.code == 0
+    assert f"12 latents of {image_folder} in {output}" in done.stderr
+    assert done.stdout == ""
+    assert [path.name for path in output.parent.iterdir()] == ["latents.npz"]
+    with np.load(output) as saved:
+        assert len(saved["mu"]) == 12
+        assert saved["latent_shape"].tolist() == [8]
+
+
+def test_the_command_writes_a_video_named_by_frame(
+    encode: Callable[..., Any], clips: dict[str, Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "latents.npz"
+    assert encode(clips["h264.mp4"], "--output", output).code == 0
+    with np.load(output) as saved:
+        assert saved["names"].tolist() == [f"{clips['h264.mp4']}#{i:06d}" for i in range(24)]
+
+
+def test_the_command_goes_on_past_a_bad_file_and_counts_it(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("frame0.png", "frame2.png"):
+        (folder / name).write_bytes((image_folder / name).read_bytes())
+    (folder / "frame1.png").write_bytes(b"no picture")
+    output = tmp_path / "latents.npz"
+    done = encode(folder, "--output", output)
+    assert done.code == 1
+    assert "skipped frame1.png: corrupt, cut short, or not an image" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"motorvae-encode: 1 of 3 did not decode and have no latent; the others are in {output}"
+    )
+    with np.load(output) as saved:
+        assert saved["names"].tolist() == ["frame0.png", "frame2.png"]
+
+
+def test_of_many_bad_files_the_first_are_named(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    names = [str(image_folder / "frame0.png"), *(f"nowhere{n}.png" for n in range(30))]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    done = encode(tmp_path / "list.txt", "--output", tmp_path / "latents.npz", "--part-images", 4)
+    assert done.stderr.count("skipped nowhere") == 20
+    assert "and 10 more" in done.stderr
+    assert "30 of 31 did not decode" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--output", "latents.csv"], "output='latents.csv': name a file ending in .npz"),
+        (["--batch-size", "0"], "--batch-size=0 is out of range: take 1 to 1024"),
+        (["--part-images", "0"], "--part-images=0 is out of range: take 1 to"),
+        (["--every", "0"], "every=0 is out of range: take a number from 1"),
+        (["--workers", "0"], "workers=0 is out of range: take 1 to 1024"),
+        (["--ood-above", "0"], "--ood-above=0.0 is out of range: take a percentile above 0"),
+        (["--threads", "0"], "threads=0 is out of range"),
+        (["--provider", "warp"], "provider 'warp' is not in this ONNX Runtime"),
+        (["--model", "nowhere"], "no bundle at nowhere: run motorvae-export --output nowhere"),
+        (["--output", "/proc/latents.npz"], "cannot write /proc/latents.npz"),
+    ],
+)
+def test_the_command_refuses_in_one_line_and_writes_nothing(
+    encode: Callable[..., Any],
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in encode(image_folder, *args).error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_data_it_says_what_to_name(encode: Callable[..., Any]) -> None:
+    done = encode()
+    assert done.code == 2
+    assert "no data: name a folder, a pattern, a list, shards or a video" in done.stderr
+
+
+def test_the_command_does_not_replace_a_folder(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "latents.npz").mkdir()
+    done = encode(image_folder, "--output", tmp_path / "latents.npz")
+    assert "exists and is not a file" in done.error
+
+
+def _cut_off(tmp_path: Path, job: str) -> Path:
+    """A run of one part, as a kill leaves it."""
+    folder = tmp_path / "latents.npz.parts"
+    folder.mkdir()
+    (folder / "job.json").write_text(job)
+    return folder
+
+
+def test_a_run_of_another_job_is_refused_until_it_is_said_what_to_do(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motorvae.runtime.bulk.parts import NpzParts
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    output = tmp_path / "latents.npz"
+    common = ("--output", output, "--part-images", 4)
+    with monkeypatch.context() as patch:
+        save = NpzParts.save
+
+        def save_two(self: NpzParts, number: int, *rest: Any) -> None:
+            save(self, number, *rest) if number < 2 else killed()
+
+        patch.setattr(NpzParts, "save", save_two)
+        done = encode(image_folder, *common)
+    assert done.code == 130
+    assert f"8 images are kept in {output}.parts: the same command goes on there" in done.stderr
+
+    done = encode(image_folder, *common, "--every", 2)
+    assert done.error.splitlines()[-1].endswith(
+        f"{output}.parts holds a run that was cut off, with another every: finish it with the same "
+        "options; to begin anew, say --restart"
+    )
+    done = encode(image_folder, *common)
+    assert done.code == 0
+    assert f"12 latents of {image_folder} in {output}, 8 of them by an earlier run" in done.stderr
+    assert not (tmp_path / "latents.npz.parts").exists()
+
+
+def test_restart_begins_anew(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    folder = _cut_off(tmp_path, "no json")
+    output = tmp_path / "latents.npz"
+    assert "job.json is not JSON" in encode(image_folder, "--output", output).error
+    assert folder.exists()
+    assert encode(image_folder, "--output", output, "--restart").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["latents.npz"]
+
+
+def test_a_terminal_that_is_closed_fails_no_encoding(
+    script: Callable[[str], str], small_bundle: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    terminal, theirs = pty.openpty()
+    output = tmp_path / "latents.npz"
+    command = [script("motorvae-encode"), str(image_folder), "--model", str(small_bundle)]
+    with subprocess.Popen(
+        [*command, "--output", str(output)], stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        os.close(terminal)
+        assert process.wait(60) == 0
+    with np.load(output) as saved:
+        assert len(saved["mu"]) == 12
