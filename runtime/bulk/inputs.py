@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
@@ -20,13 +21,13 @@ from ..pixels.files.image_files import content_of_file
 from ..pixels.files.image_kinds import IMAGE_SUFFIXES
 from ..pixels.picture import PictureLimit
 from ..sources.base import CaptureRequest, fitted_from_item
-from ..sources.image_list import LazyImageList
+from ..sources.image_list import LazyImageList, natural_key
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .item import Item
 from .listings import LIST_SUFFIXES, TABLE_SUFFIX, listed_lines, listed_table
 from .remote import RemoteFolder, check_address, reads_web, remote_content, remote_file
-from .tar_shards import SHARD_SUFFIXES, Shard
+from .tar_shards import SHARD_SUFFIXES, Shard, unreadable
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -96,10 +97,14 @@ def shown_text(text: str) -> str:
 
 
 def _expanded(text: str) -> Iterator[str]:
-    """Write `shard-{000..099}.tar` out, as WebDataset's users name shards."""
+    """Write `shard-{000..099}.tar` out, as WebDataset's users name shards, and `shards/*.tar`."""
     found = _BRACES.search(text)
     if found is None:
-        yield text
+        path = os.path.expanduser(text)  # noqa: PTH111  # leaves an unknown ~user as it is
+        is_shard = text.lower().endswith(SHARD_SUFFIXES) and not _ADDRESS.match(text)
+        is_pattern = is_shard and not os.path.exists(path)  # noqa: PTH110
+        shards = glob.glob(path) if is_pattern else []  # noqa: PTH207
+        yield from sorted(shards, key=natural_key) or [text]
         return
     first, last = int(found[1]), int(found[2])
     if not 0 <= last - first < _MOST_SHARDS:
@@ -184,7 +189,15 @@ class _Video:
         self.remarks: Sequence[str] = []
 
     def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
-        del is_one_of_several  # its name is the text itself
+        """Yield frames; a video that cannot be read is one failure among other inputs."""
+        try:
+            yield from self._frames()
+        except SourceError as error:
+            if not is_one_of_several:
+                raise
+            yield unreadable(self._spec.name, error.clause())
+
+    def _frames(self) -> Iterator[Item]:
         version = "" if _ADDRESS.match(self._spec.location) else _stamp(Path(self._spec.location))
         with open_source(self._spec, self._request.capture) as source:
             if source.live:

@@ -106,7 +106,7 @@ class Shard:
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             words = " ".join(reason.split())[:200] or type(error).__name__
             after = f" after {count} pictures" if count else ""
-            yield _unreadable(self.name, f"the shard cannot be read{after}: {words}")
+            yield unreadable(self.name, f"the shard cannot be read{after}: {words}")
 
     def _members(self) -> Iterator[Item]:
         if isinstance(self._source, Path):
@@ -139,7 +139,7 @@ class Shard:
         for member in self._pictures(tar, is_stream=True):
             name = self._name_of(member)
             if (problem := self._too_large(member.size)) is not None:
-                yield _unreadable(name, problem)
+                yield unreadable(name, problem)
                 _pass_over(tar, member)
                 continue
             found = tar.extractfile(member)
@@ -208,7 +208,9 @@ def _pass_over(tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         pass
 
 
-def _unreadable(name: str, reason: str) -> Item:
+def unreadable(name: str, reason: str) -> Item:
+    """Return an item that is a failure with this reason."""
+
     def refuse() -> bytes:
         raise ImageError(reason)
 

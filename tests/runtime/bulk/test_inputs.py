@@ -86,6 +86,30 @@ def test_braces_count_with_their_zeros(inputs_of: Callable[..., Inputs], tmp_pat
         inputs_of(f"{tmp_path}/s-{{5..2}}.tar")
 
 
+def test_a_pattern_of_shards_takes_them_in_natural_order(
+    inputs_of: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    for number in (1, 2, 10):
+        _tar(tmp_path / f"s{number}.tar", {})
+    inputs = inputs_of(f"{tmp_path}/s*.tar")
+    assert inputs._texts == [f"{tmp_path}/s{number}.tar" for number in (1, 2, 10)]
+    with pytest.raises(SourceError, match="nothing matches"):
+        inputs_of(f"{tmp_path}/t*.tar")
+
+
+def test_a_broken_video_among_other_inputs_is_a_failure(
+    image_folder: Path, tmp_path: Path, encoded_of: Callable[..., Encoded]
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"\0" * 4096)
+    encoded = encoded_of([image_folder, tmp_path / "broken.mp4", image_folder / "frame0.png"])
+    assert len(encoded.names) == 13
+    (gap,) = encoded.gaps
+    assert gap.name == str(tmp_path / "broken.mp4")
+    assert gap.reason
+    with pytest.raises(SourceError):
+        encoded_of([tmp_path / "broken.mp4"])
+
+
 def test_a_list_is_read_from_its_own_folder(
     image_folder: Path, encoded_of: Callable[..., Encoded], expected: Encoded
 ) -> None:
