@@ -14,6 +14,7 @@ SMALL = (
     *("--learning-rate", "1e-3", "--precision", "32-true", "--accelerator", "cpu"),
 )
 COMMAND = (sys.executable, "-m", "motorvae", "train")
+_STARTED: list[subprocess.Popen[str]] = []
 _OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "TORCHELASTIC_", "MOTORVAE_")
 
 
@@ -35,18 +36,33 @@ def environment(**more: str) -> dict[str, str]:
 def started(
     command: Sequence[str], here: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=here, env=env or environment(), stderr=subprocess.PIPE, text=True
     )
+    _STARTED.append(process)
+    return process
+
+
+def end_all() -> None:
+    """End what a test that has failed has left; torchrun ends its processes on SIGTERM."""
+    while _STARTED:
+        process = _STARTED.pop()
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.communicate(timeout=45)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def said(command: Sequence[str], here: Path, code: int = 0) -> list[str]:
     """Lines of standard error of a command that is to end with this code."""
-    done = subprocess.run(
-        command, cwd=here, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stderr
-    return done.stderr.splitlines()
+    process = started(command, here)
+    _, lines = process.communicate()
+    assert process.returncode == code, lines
+    return lines.splitlines()
 
 
 def ours(lines: Sequence[str]) -> list[str]:

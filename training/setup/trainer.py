@@ -67,7 +67,8 @@ def trainer_from_options(
         raise ConfigError(f"{asked}: {error}") from error
     if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ConfigError(f"{asked}: only one device or the strategy ddp is supported")
-    if started is not None and trainer.world_size != started.ranks:
+    # Not its world size, which is what was started.
+    if started is not None and trainer.num_devices * trainer.num_nodes != started.ranks:
         raise ConfigError(
             f"{asked}: {started.by} has started {started.ranks} "
             f"process{'' if started.ranks == 1 else 'es'}, {started.here} on this machine: leave "

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import shutil
 import signal
 import socket
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from lightning.fabric.strategies.launchers import subprocess_script
 
+from motorvae.runtime.core.command import stderr_console
 from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.core.system.locks import output_locked
 from motorvae.training.cli import _run_to_go_on_with, _with_new_goal
 from motorvae.training.loop.resume_file import steps_saved
 from motorvae.training.options import TrainOptions
@@ -23,7 +28,7 @@ from motorvae.training.setup.trainer import trainer_from_options
 from motorvae.training.train import options_to_resume, train
 
 from .. import rank_callbacks
-from ..processes import COMMAND, SMALL, by_rank, environment, ours, said, started, torchrun
+from ..processes import COMMAND, SMALL, by_rank, end_all, environment, ours, said, started, torchrun
 from ..runs import tree_of
 
 ROUNDING = 1e-5
@@ -34,10 +39,11 @@ EPOCHS = ("--epochs", "2", "2")
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
+def here(tmp_path: Path) -> Iterator[Path]:
     """A folder to start processes in, with the callbacks that they are given."""
     shutil.copy(rank_callbacks.__file__, tmp_path)
-    return tmp_path
+    yield tmp_path
+    end_all()
 
 
 @pytest.fixture(scope="module")
@@ -292,8 +298,9 @@ def test_processes_that_are_started_say_how_many_there_are(
     assert launch() == ("srun", 4, 2)
     trainer = trainer_from_options(_options(tmp_path, devices="auto"))
     assert (trainer.world_size, trainer.num_nodes, trainer.global_rank) == (4, 2, 3)
-    with pytest.raises(ConfigError, match=r"--devices=1 .*: srun has started 4 processes, 2 on"):
-        trainer_from_options(_options(tmp_path))
+    for devices in ("1", "2", "3"):
+        with pytest.raises(ConfigError, match=r"--num-nodes=1 .*: srun has started 4 processes, 2"):
+            trainer_from_options(_options(tmp_path, devices=devices))
     # A run of two devices goes on with as many as were started.
     saved = _options(tmp_path, devices="2", strategy="ddp")
     given = _with_new_goal(["--resume", "run", "--name", "one"], saved, launched=True)
@@ -315,10 +322,71 @@ def test_a_command_that_runs_again_goes_on_with_its_run(
     assert _run_to_go_on_with(options) is None
 
 
-def test_only_errors_of_a_lost_connection_are_taken_for_it(tmp_path: Path) -> None:
-    lost = LossOfRanks(tmp_path / "run", Console(stderr=True), leads=True)
+def test_only_errors_of_a_lost_connection_are_taken_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = LossOfRanks(tmp_path / "run", stderr_console(), leads=True)
     for error in (RuntimeError("out of memory"), ValueError("gloo"), ConfigError("NCCL")):
         assert lost.error_for(error) is None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        peer = "[/pytorch/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4"
+        for _ in range(2):  # it is said once
+            ending = lost.error_for(RuntimeError(peer))
+            assert ending is not None
+            assert ending.exit_code == 1
+        # What comes now, from torchrun, would break off what is said.
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    run = tmp_path / "run"
+    assert capsys.readouterr().err.splitlines() == [
+        "motorvae-train: another process of this run ended (Connection closed by peer "
+        f"[127.0.0.1]:4), and so does this; go on with motorvae-train --resume {run}, started as "
+        "before"
+    ]
+
+
+def test_another_process_speaks_only_where_the_first_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        with output_locked(run):  # as the first does
+            ending = LossOfRanks(run, stderr_console(), leads=False).error_for(
+                RuntimeError("Connection reset by peer")
+            )
+            assert ending is not None
+            assert ending.exit_code == 0
+            assert capsys.readouterr().err == ""
+        ending = LossOfRanks(run, stderr_console(), leads=False).error_for(
+            RuntimeError("Connection reset by peer")
+        )
+        assert ending is not None
+        assert ending.exit_code == 1
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_lightnings_observer_is_put_in_our_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    observer = logging.getLogger(subprocess_script.__name__)
+    level = observer.level
+    try:
+        LossOfRanks(tmp_path / "run", stderr_console(), leads=True).watch_children()
+        child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+        child.wait()
+        watch = subprocess_script._ChildProcessObserver(os.getpid(), [child])
+        watch._terminate_all = lambda: None  # type: ignore[method-assign]  # this process stays
+        assert watch._run()
+    finally:
+        observer.filters.clear()
+        observer.setLevel(level)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("motorvae-train: a process of this run ended with code 3, and so do the")
 
 
 def _set(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:
