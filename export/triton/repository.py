@@ -36,7 +36,9 @@ def check_place(folder: Path, bundle: Path, *, replace: bool) -> RepositoryManif
             f"--triton {folder} and the bundle {bundle} lie in one another: name a folder elsewhere"
         )
     check_writable(folder, or_folder=True)
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file: {_ELSEWHERE}")
+    if not folder.exists() or not any(folder.iterdir()):
         return None
     path = folder / REPOSITORY_MANIFEST
     if not path.is_file():

@@ -149,6 +149,7 @@ def encode(
         matrix=matrix,
         track=track,
         max_picture=max_picture,
+        workers=workers,
     )
     if path is not None and path.suffix != ".npz":
         raise ConfigError(f"output={str(path)!r}: name a file ending in .npz")

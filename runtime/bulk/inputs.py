@@ -56,8 +56,11 @@ class _Input(Protocol):
     @property
     def remarks(self) -> Sequence[str]: ...
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        """Yield the items anew, in the same order as long as nothing changed."""
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        """Yield the items anew, in the same order as long as nothing changed.
+
+        As one of several, their names begin with what this one is.
+        """
 
 
 class Inputs:
@@ -73,18 +76,23 @@ class Inputs:
         texts = [one for text in data for one in _expanded(text)]
         self._inputs = [_input_of(text, request) for text in texts]
         self._texts = texts
-        shown = [without_credentials(text) if _ADDRESS.match(text) else text for text in data]
+        shown = list(map(shown_text, data))
         more = f" and {len(shown) - 1} more" if len(shown) > 1 else ""
         self.name = f"{printable(shown[0])}{more}"
 
     def __iter__(self) -> Iterator[Item]:
-        for text, one in zip(self._texts, self._inputs, strict=True):
-            yield from one.items(_prefix(text) if len(self._texts) > 1 else "")
+        for one in self._inputs:
+            yield from one.items(is_one_of_several=len(self._inputs) > 1)
 
     @property
     def remarks(self) -> list[str]:
         """What was not taken by the last iteration, and what to know of videos; a line each."""
         return [remark for one in self._inputs for remark in one.remarks]
+
+
+def shown_text(text: str) -> str:
+    """Return what a data set is named by as it may be shown, an address without credentials."""
+    return without_credentials(text) if _ADDRESS.match(text) else text
 
 
 def _expanded(text: str) -> Iterator[str]:
@@ -99,14 +107,6 @@ def _expanded(text: str) -> Iterator[str]:
     for number in range(first, last + 1):
         name = f"{text[: found.start()]}{number:0{len(found[1])}d}{text[found.end() :]}"
         yield from _expanded(name)
-
-
-def _prefix(text: str) -> str:
-    """Return what the names of one of several inputs begin with."""
-    if _ADDRESS.match(text):
-        return ""  # they are addresses already
-    path = Path(text)
-    return f"{path.as_posix()}/" if path.is_dir() else f"{path.parent.as_posix()}/"
 
 
 def _input_of(text: str, request: InputRequest) -> _Input:
@@ -151,7 +151,8 @@ class _Folder:
         remark = printable(self._list.remark)
         return [f"{printable(str(self._folder))}: {remark}"] if remark else []
 
-    def items(self, prefix: str) -> Iterator[Item]:
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        prefix = f"{self._folder.as_posix()}/" if is_one_of_several else ""
         for path in self._list:
             name = f"{prefix}{path.relative_to(self._folder).as_posix()}"
             yield file_item(printable(name), path, self._request.limit)
@@ -167,8 +168,9 @@ class _Files:
     def remarks(self) -> Sequence[str]:
         return [f"{self._spec.name}: {self._spec.remark}"] if self._spec.remark else []
 
-    def items(self, prefix: str) -> Iterator[Item]:
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
         root = Path(self._spec.location)
+        prefix = f"{root.as_posix()}/" if is_one_of_several else ""
         for path in self._spec.paths:
             name = f"{prefix}{path.relative_to(root).as_posix()}"
             yield file_item(printable(name), path, self._request.limit)
@@ -181,8 +183,9 @@ class _Video:
         self._spec, self._request = spec, request
         self.remarks: Sequence[str] = []
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix  # its name is the text itself
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several  # its name is the text itself
+        version = "" if _ADDRESS.match(self._spec.location) else _stamp(Path(self._spec.location))
         with open_source(self._spec, self._request.capture) as source:
             if source.live:
                 raise ConfigError(
@@ -197,9 +200,10 @@ class _Video:
                 name = item.name or f"{source.name}#{item.index:06d}"
                 # The source may write into the pixels again as it reads on.
                 if isinstance(pixels, Gap):
-                    yield Item(name, frame=pixels)
+                    yield Item(name, frame=pixels, stamp=version)
                 else:
-                    yield Item(name, frame=pixels.copy(), held_bytes=pixels.nbytes)
+                    held = pixels.nbytes
+                    yield Item(name, frame=pixels.copy(), held_bytes=held, stamp=version)
             self.remarks = source.remarks
 
 
@@ -213,8 +217,8 @@ class _Shards:
     def remarks(self) -> Sequence[str]:
         return self._shard.remarks
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix  # names begin with the shard's
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several  # names begin with the shard's
         return self._shard.items()
 
 
@@ -225,20 +229,26 @@ class _Listing:
         self._path, self._request = path, request
         self.remarks: Sequence[str] = []
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix  # names are as they stand there
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several  # names are as they stand there
         if self._path.suffix.lower() == TABLE_SUFFIX:
             lines = listed_table(self._path, self._request.column)
         else:
             lines = listed_lines(self._path)
-        folder = self._path.parent
+        folder, empty = self._path.parent, 0
+        self.remarks = []
         with closing(lines) as texts:
             for text in texts:
-                if _ADDRESS.match(text):
+                if not text:
+                    empty += 1
+                elif _ADDRESS.match(text):
                     yield address_item(text, self._request.limit)
                 else:
                     path = folder / os.path.expanduser(text)  # noqa: PTH111  # as above
                     yield file_item(printable(text), path, self._request.limit)
+        if empty:
+            where = f"{printable(str(self._path))}: {empty} not taken"
+            self.remarks = [f"{where}: no text in column {printable(self._request.column)!r}"]
 
 
 class _Address:
@@ -248,8 +258,8 @@ class _Address:
         self._address, self._request = address, request
         self.remarks: Sequence[str] = []
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several
         yield address_item(self._address, self._request.limit)
 
 
@@ -263,8 +273,8 @@ class _RemoteFolder:
     def remarks(self) -> Sequence[str]:
         return self._folder.remarks
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several
         return self._folder.items()
 
 
@@ -277,14 +287,19 @@ def file_item(name: str, path: Path, limit: PictureLimit) -> Item:
         except ValueError as error:  # a name that no file can have
             raise SourceError(str(error)) from error
 
+    return Item(name, content, stamp=_stamp(path))
+
+
+def _stamp(path: Path) -> str:
+    """Return what changes where a file does; nothing where it cannot be asked for."""
     try:
         facts = path.stat()
-        stamp = f"{facts.st_size}-{facts.st_mtime_ns}"
-    except (OSError, ValueError):
-        stamp = ""  # reading it says why
-    return Item(name, content, stamp=stamp)
+    except (OSError, ValueError):  # reading it says why
+        return ""
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
 def address_item(address: str, limit: PictureLimit) -> Item:
     """Return the item of a picture at an address."""
-    return Item(without_credentials(address), lambda: remote_content(address, limit))
+    name = printable(without_credentials(address))
+    return Item(name, lambda: remote_content(address, limit))

@@ -82,6 +82,16 @@ def test_every_platform_has_every_model_in_its_form(
         assert bool(config.model_warmup) != is_ensemble
 
 
+def test_what_is_reconstructed_is_mu(repository: Path) -> None:
+    """`log_var` would fit as well."""
+    for name, config in configs_of(repository).items():
+        if "reconstruct" in name:
+            encode, decode = config.ensemble_scheduling.step
+            assert encode.model_name == name.replace("reconstruct", "encoder")
+            assert dict(encode.output_map) == {"mu": "mu", "log_var": "log_var"}
+            assert (decode.model_name, dict(decode.input_map)) == ("motorvae_decoder", {"z": "mu"})
+
+
 def test_a_client_learns_which_model_it_is_and_how_frames_become_input(
     framed_bundle: Path, repository: Path
 ) -> None:

@@ -6,13 +6,15 @@ It compares outputs exactly, and fixes the batch with set_batch where `max_batch
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from motorvae.export.cli import main
 
-from .agreement import configs_of, tensors_of
+from .agreement import config_of, configs_of, problems_of, tensors_of
 
 openvino = pytest.importorskip("openvino")
 
@@ -56,3 +58,27 @@ def test_every_model_loads_with_the_dims_that_it_says(
             assert found == said
             seen += 1
     assert seen == 2 * 5
+
+
+def test_bf16_is_asked_for_by_name(
+    bundle_copy: Path, tmp_path: Path, change_manifest: Callable[..., None]
+) -> None:
+    """As if `--bf16` had passed here, which takes a processor with AMX: it adds no files."""
+
+    def with_bf16(manifest: dict[str, Any]) -> None:
+        for what in ("graphs", "verification"):
+            manifest[what] += [
+                one | {"precision": "bf16", "made_for": "openvino"}
+                for one in manifest[what]
+                if one["precision"] == "fp32"
+            ]
+
+    change_manifest(bundle_copy, with_bf16)
+    folder = tmp_path / "models"
+    words = ("--triton-platform", "openvino", "--triton-precision", "bf16")
+    assert main(["--model", str(bundle_copy), "--triton", str(folder), *words]) == 0
+    assert problems_of(folder) == []
+    for form in ("encoder", "encoder_mu", "decoder"):
+        parameters = config_of(folder / f"motorvae_{form}").parameters
+        assert parameters["HINT_BF16"].string_value == "YES"
+        assert parameters["motorvae.graph"].string_value.endswith("for openvino")

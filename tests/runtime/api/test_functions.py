@@ -497,3 +497,11 @@ def test_the_public_names_and_signatures_are_these() -> None:
         plain = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
         shown = str(inspect.Signature(plain))
         assert (path, shown) == (path, expected)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_encode_refuses_a_number_of_threads_as_the_command_does(
+    small_bundle: Path, image_folder: Path, workers: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"workers={workers} is out of range: take 1 to 1024"):
+        mv.encode(small_bundle, image_folder, workers=workers)

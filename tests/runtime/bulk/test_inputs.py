@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -167,3 +168,50 @@ def test_a_stamp_changes_with_the_file(
     assert [item.stamp for item in inputs] == [before]
     path.write_bytes(files["frame1.png"] + b"\0")
     assert [item.stamp for item in inputs] != [before]
+
+
+def test_a_video_that_was_replaced_is_another_one(
+    inputs_of: Callable[..., Inputs], clips: dict[str, Path], tmp_path: Path
+) -> None:
+    video = tmp_path / "a.mp4"
+
+    def stamps() -> set[str]:
+        return {item.stamp for item in inputs_of(video, every=12)}
+
+    video.write_bytes(clips["h264.mp4"].read_bytes())
+    (before,) = stamps()
+    os.utime(video, ns=(0, 0))
+    assert before not in stamps()
+
+
+def test_names_of_several_inputs_are_paths(
+    inputs_of: Callable[..., Inputs],
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = (image_folder / "frame0.png").read_bytes()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x.png", "y.png"):
+            (tmp_path / folder / name).write_bytes(data)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inputs = inputs_of(f"{tmp_path}/*/x.png", "~/b", "~/a/y.png")
+    names = ["a/x.png", "b/x.png", "b/x.png", "b/y.png", "a/y.png"]
+    assert [item.name for item in inputs] == [f"{tmp_path}/{name}" for name in names]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
+def test_a_column_of_texts_of_any_kind_and_what_is_missing_in_it(
+    kind: str, inputs_of: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    """pandas writes categories as dictionaries."""
+    pa = pytest.importorskip("pyarrow")
+    texts = pa.array(["a.png", None, "b.png", "", "a.png"])
+    made = texts.dictionary_encode() if kind == "dictionary" else texts.cast(kind)
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pa.table({"path": made}), tmp_path / "list.parquet"
+    )
+    inputs = inputs_of(tmp_path / "list.parquet")
+    assert [item.name for item in inputs] == ["a.png", "b.png", "a.png"]
+    assert inputs.remarks == [f"{tmp_path}/list.parquet: 2 not taken: no text in column 'path'"]
