@@ -176,6 +176,8 @@ def test_torchrun_restarts_a_killed_process_and_the_run_goes_on(
 ) -> None:
     command = torchrun(2, *SMALL, *EPOCHS, *SIGNALLED, "--name", "two", restarts=1)
     env = environment(ON_RANK="1", AT_STEP="7", SIGNAL=str(int(signal.SIGKILL)))
+    # Else the new processes may read from torchrun's store where the old ones listened.
+    env = {**env, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with started(command, here, env) as process:
         assert process.stderr is not None
         process.stderr.read()
