@@ -29,7 +29,7 @@ GPU_READY := $(GPU_VENV)/.ready-$(shell printf '%s' "$(GPU_EXTRAS) $(GPU_ALSO)" 
 GPU_SMALL := export,bench,energy
 GPU_HAS := $(GPU_BIN)/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)'
 
-.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-aarch64 containers jetson-wheels lint docs dist clean
+.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-triton test-aarch64 containers jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,6 +42,7 @@ help:
 	@echo "make gpu-proof     prove motorVAE on this machine's GPU: one JSON and one page, into gpu-proof/"
 	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
 	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
+	@echo "make test-triton   what --triton writes, on a real Triton Inference Server"
 	@echo "make test-aarch64  the runtime on arm64, emulated; needs root, mmdebstrap, qemu-user-static"
 	@echo "make containers    lint the container files, and build and run them with buildah"
 	@echo "make jetson-wheels which wheels a Jetson gets; asks the package index"
@@ -119,6 +120,10 @@ gpu-proof: $(if $(GPU_PYTHON),,$(GPU_READY))
 # Downloads a megabyte for each release, once, into .scratch/.
 test-trt-api: $(VENV)/.ready
 	$(BIN)/pytest tests/trt_api
+
+# Downloads NVIDIA's wheel of 55 MB, once, into .scratch/; it is for Linux on x86-64.
+test-triton: $(VENV)/.ready
+	$(BIN)/pytest tests/triton_server
 
 # Keeps roots and what x86-64 expects in .aarch64/; SUITES="jammy noble" are the Jetsons' Pythons.
 SUITES ?= bookworm trixie

@@ -22,7 +22,8 @@ from ..runtime.core.system.locks import output_locked
 from .bundle_job import BundleJob, Measured, NewBundle, extend_bundle, told_of_signature
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
 from .steps import steps_shown
-from .tables import frame_table
+from .tables import frame_table, models_table
+from .triton.repository import check_place, write_repository
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,13 +50,25 @@ def run_export(options: ExportOptions, console: Console) -> Path:
     options.check()
     if options.model is not None:
         load_bundle(path, hash_all=False)  # a wrong name is no reason to make folders for it
+    if options.triton is not None:
+        check_place(options.triton, path, replace=options.replace)
     if options.whole_frame is not None:
         with told_of_signature(path, console):
-            return _add_frames(options, console, path)
+            _add_frames(options, console, path)
+    elif options.model is None:
+        _export_run(options, console, path)
+    elif options.adds:
+        BundleJob(options, console).run(
+            path, lambda _: extend_bundle(options, console, load_bundle(path))
+        )
+    if options.triton is not None:
+        _write_repository(options, options.triton, console, path)
+    return path
+
+
+def _export_run(options: ExportOptions, console: Console, path: Path) -> None:
+    """Write the bundle of a training run, or of a model without one."""
     job = BundleJob(options, console)
-    if options.model is not None:
-        job.run(path, lambda _: extend_bundle(options, console, load_bundle(path)))
-        return path
     tempfile.gettempdir()  # where there is none, torch's exporter fails for another reason
     elsewhere = "export elsewhere and add precisions here with --model"
     needed = needed_for("exporting a checkpoint", extra="train,export,cpu", instead=elsewhere)
@@ -66,10 +79,21 @@ def run_export(options: ExportOptions, console: Console) -> Path:
     job.run(path, lambda made: job.write(path, made, lambda: _bundle_of_run(options, console)))
     model = [] if path == DEFAULT_OUTPUT else ["--model", path]
     console.print(f"next: {next_command('motorvae-stream', '0', *model)}")
-    return path
 
 
-def _add_frames(options: ExportOptions, console: Console, path: Path) -> Path:
+def _write_repository(options: ExportOptions, folder: Path, console: Console, path: Path) -> None:
+    """Write a bundle as a model repository of Triton, and say what is in it."""
+    with steps_shown(console, f"writing {folder}"):
+        manifest = write_repository(load_bundle(path), folder, options, replace=options.replace)
+    console.print(models_table(manifest.models))
+    notes = [f"{one.name} {note}" for one in manifest.models for note in one.notes]
+    for note in (*notes, *manifest.notes):
+        console.print(f"note: {note}")
+    served = f"{manifest.precision} for {manifest.platform}"
+    console.print(f"model repository of {path} in {folder}, {served}")
+
+
+def _add_frames(options: ExportOptions, console: Console, path: Path) -> None:
     """Add encoders of whole frames to a bundle, or write one to the file that is named."""
     bundle = load_bundle(path)
     frame = frame_format_from_text(options.whole_frame or "")
@@ -108,7 +132,6 @@ def _add_frames(options: ExportOptions, console: Console, path: Path) -> Path:
         if options.output is None
         else f"{what} in {options.output}, what it is in {options.output.with_suffix('.json').name}"
     )
-    return path
 
 
 def _bundle_of_run(options: ExportOptions, console: Console) -> NewBundle:

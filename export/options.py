@@ -13,6 +13,7 @@ from ..runtime.bundle.manifest import HELD_OUT
 from ..runtime.core.command import ValuesLike
 from ..runtime.core.errors import ConfigError
 from .tensorrt.add_engines import EngineChoice, profile_from_text
+from .triton.options import TritonOptions
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
@@ -184,19 +185,21 @@ class BundleOptions(PrecisionOptions):
     output: Path | None = None
     """The bundle to write; by default bundle. An earlier one there is replaced in one step."""
     replace: bool = False
-    """Replace a bundle that holds precisions or engines which this export does not make again.
-    Without it, that is refused; where the weights are the same, they are kept."""
+    """Replace a bundle that holds precisions or engines which this export does not make again, or
+    what --triton names where it serves other weights or was changed. Without it, that is refused;
+    where the weights are the same, they are kept."""
     anyway: bool = False
     """Export a model that has learned too little, with a warning, and a remark in the manifest."""
 
 
 @dataclass(frozen=True)
-class ExportOptions(BundleOptions):
+class ExportOptions(TritonOptions, BundleOptions):
     """Options of motorvae-export."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "precision": (*PrecisionOptions.GROUPS["precision"], "whole_frame"),
         "engine": PrecisionOptions.GROUPS["engine"],
+        **TritonOptions.GROUPS,
     }
 
     checkpoint: Annotated[
@@ -222,6 +225,11 @@ class ExportOptions(BundleOptions):
     where the bundle has it. Of frames of any size, such as bgr:free, it is written to the .onnx
     file that --output names, with a .json beside it."""
 
+    @property
+    def adds(self) -> bool:
+        """Whether precisions or engines are asked for."""
+        return bool(self.precisions or self.engine_precisions)
+
     def _check_whole_frame(self) -> None:
         if self.model is None:
             raise ConfigError(
@@ -238,6 +246,7 @@ class ExportOptions(BundleOptions):
             "--calibration": self.calibration != HELD_OUT,
             "--tune": self.tune,
             "--use-dla-core": self.use_dla_core is not None,
+            "--triton": self.triton is not None and self.output is not None,
         }
         if given := [name for name, is_given in others.items() if is_given]:
             raise ConfigError(
@@ -257,6 +266,7 @@ class ExportOptions(BundleOptions):
 
     def check(self) -> None:
         """Refuse, with a ConfigError, options that contradict one another or are out of range."""
+        self.check_triton()
         if self.whole_frame is not None:
             self._check_whole_frame()
         self.check_precisions()
@@ -276,7 +286,7 @@ class ExportOptions(BundleOptions):
                 f"--model {self.model} changes that bundle in place: leave out --checkpoint "
                 "and --output, or leave out --model"
             )
-        if not self.precisions and not self.engine_precisions:
+        if not self.adds and self.triton is None:
             raise ConfigError(
                 f"nothing to add to {self.model}: name a precision, such as --fp16, or an --engine"
             )

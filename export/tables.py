@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from ..runtime.bundle.graph_key import Tensor
 from ..runtime.bundle.manifest import GraphReport
 from ..runtime.engines.tensorrt.engine_manifest import EngineManifest
+from .triton.manifest import ModelEntry
 from .verify.metrics import IMAGE_METRIC, LATENT_METRIC, RMS_METRIC
 
 if TYPE_CHECKING:
@@ -175,3 +177,19 @@ def routes_table(engine: EngineManifest) -> Table:
             "default; kept is\nwhat passes the gate and is clearly faster"
         )
     return table
+
+
+def models_table(models: Sequence[ModelEntry]) -> Table:
+    """Return the models of a repository, what each takes and gives, and the most images per run."""
+    table = empty_table("model", "takes", "gives", "batch", overflow=True)
+    table.collapse_padding = True  # a name and a reconstruction fit into 80 columns
+    for one in models:
+        takes, gives = ("\n".join(map(_tensor, tensors)) for tensors in (one.inputs, one.outputs))
+        table.add_row(one.name, takes, gives, str(one.max_batch_size or "any"))
+    return table
+
+
+def _tensor(tensor: Tensor) -> str:
+    """Return such as "frame 480x640x3 uint8"; float32 goes without saying."""
+    dtype = "" if tensor.dtype == "float32" else f" {tensor.dtype}"
+    return f"{tensor.name} {'x'.join(map(str, tensor.shape[1:]))}{dtype}"

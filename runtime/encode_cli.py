@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .bulk.cluster.ray_pool import TASK_IMAGES, ClusterRequest, RayPool
 from .bulk.encoder_pool import EncoderPool, PoolRequest
-from .bulk.inputs import Inputs
+from .bulk.inputs import Inputs, shown_text
 from .bulk.parts import Job, PartFacts, Parts
 from .bulk.run import (
     PART_IMAGES,
@@ -29,15 +29,14 @@ from .bulk.run import (
 )
 from .bundle.load import Bundle, load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
-from .core.errors import ConfigError, SourceError, UsageError
+from .core.errors import ConfigError, OutputError, SourceError, UsageError
 from .core.spec import Matrix
 from .core.system.locks import output_locked
+from .core.system.renames import rename_new
 from .engines.open import EngineRequest
 from .engines.select import Rebuild
 from .ood.detector import OOD_ABOVE
 from .pixels.picture import MAX_PICTURE, limit_for
-
-MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,11 @@ class EncodeOptions:
             max_picture=self.max_picture,
             batch_size=self.batch_size,
             part_images=self.part_images,
+            workers=self.workers,
         )
         request.check(self.output)
         if self.address is not None and self.run_by != "ray":
             raise ConfigError(f"--address {self.address} is of a cluster: add --engine ray")
-        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
-            raise ConfigError(f"workers={self.workers} is out of range: take 1 to {MOST_WORKERS}")
         if not 0 < self.ood_above <= 100:
             raise ConfigError(
                 f"ood_above={self.ood_above} is out of range: take a percentile above 0 and up to "
@@ -130,7 +128,7 @@ class EncodeOptions:
         """Return what this run is of, with the batch size that is asked for or the best one."""
         return Job(
             weights_sha256=bundle.manifest.weights_sha256,
-            data=self.data,
+            data=tuple(map(shown_text, self.data)),  # it stays on the disk
             every=self.every,
             column=self.column,
             matrix=self.matrix,
@@ -152,7 +150,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     parts = parts_of(options.output, bundle)
     inputs = request.inputs(bundle)
     with output_locked(options.output), options.pool(bundle, rebuild) as pool:
-        aside = set_aside_complete(parts, options.output)
+        aside = set_aside_complete(parts, options.output, restart=options.restart)
         job = begun(
             parts,
             options.job(bundle, pool),
@@ -171,11 +169,14 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
             parts.begin(job)
             with _bar(console, progress):
                 found = encode_to_parts(inputs, pool, parts, job, progress)
+            if not any(part.count > part.failed for part in found):
+                parts.clear()
             refuse_nothing(inputs, found, progress)
+            kept = finish(parts, job, found, options.output, bundle) or aside
         except BaseException:
             _say_what_is_kept(console, parts)
+            _put_back(console, aside, options.output)
             raise
-        kept = finish(parts, job, found, options.output, bundle) or aside
         notes = pool.notes[printed:]
     for note in notes:
         console.print(note)
@@ -213,7 +214,18 @@ def _say_what_is_kept(console: Console, parts: Parts) -> None:
     if done := sum(part.count for part in parts.finished()):
         console.print(f"{done} images are kept in {parts.folder}: the same command goes on there")
     else:
-        shutil.rmtree(parts.folder, ignore_errors=True)
+        with contextlib.suppress(OutputError):
+            parts.clear()
+
+
+def _put_back(console: Console, aside: Path | None, output: Path) -> None:
+    """Give an earlier result its name again, where nothing took its place; or say which it has."""
+    if aside is None:
+        return
+    try:
+        rename_new(aside, output)
+    except OSError:
+        console.print(f"the earlier {output} is kept as {aside}")
 
 
 def _bar(console: Console, progress: Progress) -> Bar:

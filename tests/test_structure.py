@@ -326,7 +326,17 @@ def test_every_package_says_what_it_is_for() -> None:
 
 
 def test_test_folders_mirror_packages() -> None:
-    own = {"aarch64", "attacks", "faults", "gpu", "packaging", "soak", "stand_in_driver", "trt_api"}
+    own = {
+        "aarch64",
+        "attacks",
+        "faults",
+        "gpu",
+        "packaging",
+        "soak",
+        "stand_in_driver",
+        "triton_server",
+        "trt_api",
+    }
     folders = {
         path.parent.relative_to(ROOT / "tests") for path in TESTS if path.name.startswith("test_")
     }

@@ -87,6 +87,8 @@ class RunConfig(StrictModel):
     versions: dict[str, str]  # version of each package that took part
     # of weights that were trained elsewhere, or from which training began
     origin: Origin | None = None
+    # devices that the run was started on, whose batch in a step it keeps; None of earlier versions
+    started_on: int | None = None
     # float16 says that all tensors but vectors and numbers are kept so, to be half as large
     weights_dtype: WeightsType = "float32"
 

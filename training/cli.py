@@ -12,7 +12,7 @@ from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.errors import ConfigError, needed_for, next_command
 from ..runtime.core.lifecycle import INTERRUPTED, loading
 from .loop.recipes import options_of_recipe
-from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
+from .options import GOAL, PROCESSES, TrainOptions, resume_command, spec_from_train_options
 from .setup.config_file import options_in_file, write_options
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OPENMP_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Variables with which a user may have set how idle threads of OpenMP wait."""
+_RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 OVERFITTED = 0.01
 """Share by which the held-out total must have risen, and the training total fallen, to be called
 overfitting; less is noise."""
@@ -28,7 +29,10 @@ overfitting; less is noise."""
 
 def _train(options: TrainOptions, args: Sequence[str]) -> int:
     file = {} if options.config is None else options_in_file(options.config)
-    if options.resume is None:
+    again = _run_to_go_on_with(options)
+    if again is not None:
+        options = replace(options, resume=again)
+    elif options.resume is None:
         options = _definite(args, file)
     elif options.config is not None or options.write_config is not None:
         raise ConfigError(
@@ -42,28 +46,51 @@ def _train(options: TrainOptions, args: Sequence[str]) -> int:
     console = stderr_console()
     with needed_for("training", extra="train"), loading(), console.status("loading torch"):
         from .pretrained.folder import defaults_for_pretrained  # noqa: PLC0415  # as below
+        from .setup.ranks import EndedElsewhereError, launch  # noqa: PLC0415  # as below
         from .train import options_to_resume, train  # noqa: PLC0415  # the rest works without
     if options.resume is not None:
         saved = options_to_resume(options.resume, finish=options.finish)
-        options = _with_new_goal(args, saved)
+        options = _with_new_goal(args, saved, launched=launch() is not None)
     elif options.pretrained is not None:
         options = _definite(args, {**defaults_for_pretrained(options.pretrained), **file})
         if options.write_config is not None:
             return _written(options, options.write_config)
-    outcome = train(options)
-    if not outcome.leads:
-        return 0
-    if outcome.finished:
-        for line in lines_of(outcome):
+    try:
+        outcome = train(options)
+    except EndedElsewhereError as error:
+        return error.exit_code
+    if outcome.leads:
+        for line in lines_of(outcome) if outcome.finished else lines_of_stopped(outcome):
             console.print(line)
-        return 0
-    resume = resume_command(outcome.folder)
+    # The code of the first process is the run's.
+    return 0 if outcome.finished or not outcome.leads else INTERRUPTED
+
+
+def lines_of_stopped(outcome: Outcome) -> Iterator[str]:
+    """Yield how a run was stopped and how to go on, in one line."""
+    resume, steps = resume_command(outcome.folder), f"{outcome.steps} of {outcome.plan.steps} steps"
+    if outcome.job is not None:
+        yield (
+            f"{main.prog}: saved after {steps}; SLURM was asked to run job {outcome.job} again, "
+            f"which goes on; by hand: {resume}"
+        )
+        return
     keep = f", or keep what it has learned: {resume} --finish" if outcome.steps else ""
-    console.print(
-        f"{main.prog}: interrupted after {outcome.steps} of {outcome.plan.steps} steps; "
-        f"continue with: {resume}{keep}"
-    )
-    return INTERRUPTED
+    yield f"{main.prog}: interrupted after {steps}; continue with: {resume}{keep}"
+
+
+def _run_to_go_on_with(options: TrainOptions) -> Path | None:
+    """Return the run of this command's name where it runs again; None where it is to begin.
+
+    SLURM counts how often it has requeued a job (https://slurm.schedmd.com/sbatch.html,
+    SLURM_RESTART_COUNT), and torchrun how often it has restarted its processes
+    (https://docs.pytorch.org/docs/stable/elastic/run.html, TORCHELASTIC_RESTART_COUNT).
+    """
+    if options.name is None or options.resume is not None or options.write_config is not None:
+        return None
+    counts = [os.environ.get(name) or "0" for name in _RESTARTS]
+    folder = options.output / options.name
+    return folder if any(count != "0" for count in counts) and folder.is_dir() else None
 
 
 def _definite(args: Sequence[str], given: Mapping[str, Any]) -> TrainOptions:
@@ -93,15 +120,20 @@ def let_idle_threads_sleep() -> None:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
-def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
+def _with_new_goal(
+    args: Sequence[str], saved: TrainOptions, *, launched: bool = False
+) -> TrainOptions:
     """Return the options of a run to resume, with the goal that was given beside `--resume`.
 
-    Whatever else was given must be what the run was started with, or it is a ConfigError.
+    Whatever else was given must be what the run was started with, or it is a ConfigError. Processes
+    that are `launched` by torchrun or srun are as many as that says, not as the run had before.
     """
+    if launched:
+        saved = replace(saved, **{name: getattr(TrainOptions(), name) for name in PROCESSES})
     given: TrainOptions = main.parse(args, default=saved)
     for field in fields(TrainOptions):
         asked, before = getattr(given, field.name), getattr(saved, field.name)
-        if field.name not in {"resume", "finish", *GOAL} and asked != before:
+        if field.name not in {"resume", "finish", "config", *GOAL} and asked != before:
             flag = f"--{field.name.replace('_', '-')}"
             raise ConfigError(
                 f"{flag}={asked} contradicts the run to resume, which has {before}: "

@@ -1,13 +1,17 @@
-"""Stopping: Ctrl-C, SIGTERM and SIGHUP as a request."""
+"""Stopping: Ctrl-C, SIGTERM and SIGHUP as a request, and SLURM's signal that time is nearly up."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import FrameType
 
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
 from ..runtime.core.lifecycle import ending_signals, signals_handled_by
@@ -53,3 +57,76 @@ class StopRequest(Callback):
         # The signal may have come while a line was being printed, where printing is refused.
         with contextlib.suppress(RuntimeError):
             self._say(line)
+
+
+class RequeueRequest(Callback):
+    """Whether SLURM has sent SIGUSR1, as `sbatch --signal=SIGUSR1@300` asks it to before the end.
+
+    Lightning answers it: it saves and has SLURM requeue the job. But it does so within the handler,
+    amid a step, in which a file would hold half of it, and each process at another place, so that
+    they would wait for each other (Lightning's issue 21406). Here the handler takes note only, and
+    `answer` calls Lightning's between two steps, on all ranks.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._lightnings: Callable[[int, FrameType | None], object] | None = None
+
+    def on_train_start(self, *_: object) -> None:
+        """Put a handler that takes note in the place of Lightning's, where that has one."""
+        handler = signal.getsignal(signal.SIGUSR1)
+        if callable(handler) and type(handler).__module__.startswith("lightning."):
+            self._lightnings = handler
+            signal.signal(signal.SIGUSR1, self._on_signal)
+
+    def answer(self) -> None:
+        """Save and ask SLURM to run the job again, by Lightning's own handler."""
+        if self._lightnings is not None:
+            self._lightnings(signal.SIGUSR1, None)
+
+    def ignoring(self) -> AbstractContextManager[None]:
+        """Let the signal, which ends a process by default, pass in the block, under SLURM only."""
+        numbers = [signal.SIGUSR1] if SLURMEnvironment.detect() else []
+        return signals_handled_by(self._on_signal, numbers)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+class Leaving:
+    """How the processes of a run leave training together, where any of them was asked to.
+
+    Of several, each of which gets a signal or does not, the first one says what they have agreed
+    on. With `requeues` a job of SLURM's that is run again goes on with this run.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], *, ranks: int, leads: bool, requeues: bool
+    ) -> None:
+        self.stop = StopRequest(say if ranks == 1 else lambda _: None)
+        self.slurm = RequeueRequest()
+        self.job: str | None = None  # that SLURM was asked to run again
+        self._say_agreed = say if ranks > 1 and leads else lambda _: None
+        self._requeues = requeues
+
+    @property
+    def asked(self) -> bool:
+        """Whether this process was asked to leave."""
+        return self.stop.asked or self.slurm.asked
+
+    def requeue(self, trainer: Trainer) -> bool:
+        """Save and requeue where SLURM's signal came to any process; whether it did."""
+        if not trainer.strategy.reduce_boolean_decision(self.slurm.asked, all=False):
+            return False
+        if not self._requeues:
+            return False
+        self.slurm.answer()
+        array = os.environ.get("SLURM_ARRAY_JOB_ID")
+        one = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else None
+        self.job = one or os.environ["SLURM_JOB_ID"]
+        return True
+
+    def save(self, trainer: Trainer, path: Path) -> None:
+        """Write the resume file, on all processes."""
+        self._say_agreed("stopping after this step")
+        trainer.save_checkpoint(path)

@@ -146,15 +146,25 @@ def start_image_at(model: MotorVAE, mean: Tensor) -> None:
     bias.copy_(torch.logit(mean, eps=0.01))
 
 
-def sample_latent(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def sample_latent(
+    mu: Tensor,
+    log_var: Tensor,
+    generator: torch.Generator | None = None,
+    *,
+    begin: int = 0,
+    whole: int | None = None,
+) -> Tensor:
     """Draw z = mu + eps * exp(log_var / 2), eps standard normal (Kingma & Welling 2014, eq. 10).
 
     All are (N, D). The generator, by default the global one, is on the device of `mu`. The result
-    is float32, whatever the precision of the inputs: exp overflows early in 16 bits.
+    is float32, whatever the precision of the inputs: exp overflows early in 16 bits. Of a batch of
+    `whole` images that several processes share, these are those from `begin` on, and each image's
+    draw is the one that it has in the whole batch.
     """
     mu, log_var = mu.float(), log_var.float()
-    eps = torch.randn(mu.shape, generator=generator, device=mu.device)
-    return mu + eps * torch.exp(log_var / 2)
+    count, size = mu.shape
+    eps = torch.randn((whole or count, size), generator=generator, device=mu.device)
+    return mu + eps[begin : begin + count] * torch.exp(log_var / 2)
 
 
 def encoding_of(model: MotorVAE) -> Callable[[Floats], tuple[Floats, Floats]]:

@@ -79,7 +79,8 @@ class TrainOptions:
     """Name of the run's folder; the time of the start where left out."""
     resume: Path | None = None
     """Continue this interrupted run with its own options. Beside it, only the goal may be given
-    anew (--epochs, --steps, --minutes), and --threads, --logger and --callback."""
+    anew (--epochs, --steps, --minutes), and --threads, --logger, --callback, --devices, --num-nodes
+    and --strategy; each step has as many images as before, on however many devices."""
     finish: bool = False
     """With --resume: train no further, and complete the run with what it has learned so far."""
     pretrained: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None
@@ -138,8 +139,9 @@ class TrainOptions:
     what learns soonest. original-linear-kl: the original project's later schedule of the KL
     weight."""
     batch_size: Annotated[int | None, tyro.conf.arg(aliases=("--batch",))] = None
-    """Images in one step, on each device, at most. Where left out, 64 as in the model card; for a
-    small set the largest power of two from 4 on that gives an epoch 16 steps."""
+    """Images in one step, on each device, at most: a step has this times the number of devices.
+    Where left out, 64 as in the model card; for a small set the largest power of two from 4 on that
+    gives an epoch 16 steps."""
     optimizer: Optimizer = "adam"
     """adam: steps of one size in every weight. muon: steps of one size in every direction of a
     layer's matrix, which learn sooner, and Adam for vectors and the ends; its learning rate is
@@ -220,9 +222,10 @@ class TrainOptions:
     accelerator: str = "auto"
     """Lightning's accelerator: auto, cpu, gpu, mps, ..."""
     devices: str = "auto"
-    """Lightning's devices: a number, a list such as 0,2, or auto."""
+    """Lightning's devices: a number, a list such as 0,2, or auto, which is one for each process
+    that torchrun or srun has started."""
     num_nodes: int = 1
-    """Number of machines; they share the output folder, and each needs the same --name."""
+    """Number of machines, which share the output folder; torchrun and srun say it themselves."""
     strategy: Literal["auto", "ddp"] = "auto"
     """Lightning's strategy: auto, or ddp for several devices."""
     workers: int = 0
@@ -239,7 +242,9 @@ class TrainOptions:
             object.__setattr__(self, "epochs", (epochs - epochs // 2, epochs // 2))
 
 
-GOAL = ("epochs", "steps", "minutes", "threads", "logger", "callback")
+PROCESSES = ("devices", "num_nodes", "strategy")
+"""What says how many processes share a run."""
+GOAL = ("epochs", "steps", "minutes", "threads", "logger", "callback", *PROCESSES)
 """What may be given anew when a run is resumed."""
 
 

@@ -149,6 +149,7 @@ def encode(
         matrix=matrix,
         track=track,
         max_picture=max_picture,
+        workers=workers,
     )
     if path is not None and path.suffix != ".npz":
         raise ConfigError(f"output={str(path)!r}: name a file ending in .npz")
@@ -227,7 +228,8 @@ def export(
             `replace=True`.
         **options: Those of `motorvae-export` by their names, such as `fp16=True`; `int8` is True
             for every engine, or names some of "onnx", "openvino" and "tensorrt"; `pretrained`
-            names a model to export instead of a run.
+            names a model to export instead of a run, `triton` a folder for a model repository of
+            Triton Inference Server.
 
     Returns:
         The bundle, checked.
@@ -247,6 +249,8 @@ def export(
     for name in ("int8", "keep_float32"):
         if name in given:
             given[name] = _words(given[name])
+    if given.get("triton") is not None:
+        given["triton"] = Path(given["triton"]).expanduser()
     is_default = given.get("pretrained") is not None and Path(run) == DEFAULT_CHECKPOINT
     asked = ExportOptions(
         checkpoint=None if is_default else Path(run).expanduser(),

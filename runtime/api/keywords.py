@@ -89,6 +89,15 @@ class ExportKeywords(BundleKeywords, total=False):
 
     weights: Literal["best", "last"]
     pretrained: str | None
+    triton: PathLike | None
+    triton_platform: Literal["onnxruntime", "openvino", "tensorrt"]
+    triton_precision: Precision | None
+    triton_name: str
+    triton_version: int
+    triton_batch: int | None
+    triton_delay_us: int
+    triton_instances: int
+    triton_device: Literal["auto", "cpu", "gpu"]
 
 
 class ImportKeywords(BundleKeywords, total=False):

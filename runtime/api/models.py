@@ -25,7 +25,7 @@ from .runtime.engines.open import EngineRequest
 from .runtime.engines.select import SelectedEngine, select_engine
 from .runtime.ood.detector import OOD_ABOVE, OODDetector, usable_detector
 from .runtime.pixels.convert import fitted, picture_from_image, write_input
-from .runtime.pixels.files.image_files import picture_from_file
+from .runtime.pixels.files.image_files import fitted_from_file
 from .runtime.pixels.files.image_kinds import IMAGE_SUFFIXES, kind_of_file
 from .runtime.pixels.picture import MAX_PICTURE, PictureLimit, limit_for
 
@@ -269,10 +269,10 @@ class Encoder(_Half):
                     f"{path} is no picture: encode videos and other files with "
                     "motorvae.encode(bundle, ...)"
                 )
-            picture = picture_from_file(path, limit, self._spec.color)
+            picture = fitted_from_file(path, self._spec, limit)
             for remark in picture.remarks:
                 warnings.warn(f"{path}: {remark}", stacklevel=5)
-            pixels = picture.pixels
+            return picture.pixels
         else:
             raise ImageError(
                 f"{type(image).__name__} is no image: give a path, or a numpy array (H, W), or "

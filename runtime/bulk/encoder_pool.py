@@ -32,7 +32,8 @@ MOST_ENGINES = 8
 """Each holds the weights once more; with more cores than these each takes several."""
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """What is tried where none is asked for."""
-_TRIAL_S = 0.2  # of each batch size
+_TRIAL_S, _LEAST_RUNS = 0.1, 3  # of each batch size
+_MOST_WORSE = 2  # times the best size: no larger one is tried
 _LEAST_GAIN = 0.97  # of its time that a larger batch must be under to be worth its memory
 
 T = TypeVar("T")
@@ -125,7 +126,10 @@ class EncoderPool(Closing):
         return self._backends[0].notes
 
     def best_batch_size(self) -> int:
-        """Try batch sizes on one engine, and return the one that takes least for each image."""
+        """Try batch sizes on one engine, and return the one that takes least for each image.
+
+        They grow as long as that is worth the memory.
+        """
         backend = self._backends[0]
         best, best_s = 1, np.inf
         for size in BATCH_SIZES:
@@ -136,13 +140,15 @@ class EncoderPool(Closing):
                 continue
             times = list[float]()
             end_s = time.perf_counter() + _TRIAL_S
-            while time.perf_counter() < end_s or len(times) < 3:
+            while time.perf_counter() < end_s or len(times) < _LEAST_RUNS:
                 start_s = time.perf_counter()
                 backend.run(batch)
                 times.append(time.perf_counter() - start_s)
             took_s = min(times) / size
             if took_s < best_s * _LEAST_GAIN:
                 best, best_s = size, took_s
+            elif size > _MOST_WORSE * best:
+                break
         return best
 
     def rows(self, batches: Iterable[Sequence[Item]]) -> Iterator[Rows]:

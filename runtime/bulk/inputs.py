@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
@@ -21,13 +22,13 @@ from ..pixels.files.image_files import content_of_file
 from ..pixels.files.image_kinds import IMAGE_SUFFIXES
 from ..pixels.picture import PictureLimit
 from ..sources.base import CaptureRequest, fitted_from_item
-from ..sources.image_list import LazyImageList
+from ..sources.image_list import LazyImageList, natural_key
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .item import Item
 from .listings import LIST_SUFFIXES, TABLE_SUFFIX, listed_lines, listed_table
 from .remote import RemoteFolder, check_address, reads_web, remote_content, remote_file
-from .tar_shards import SHARD_SUFFIXES, Shard
+from .tar_shards import SHARD_SUFFIXES, Shard, unreadable
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -57,8 +58,11 @@ class _Input(Protocol):
     @property
     def remarks(self) -> Sequence[str]: ...
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        """Yield the items anew, in the same order as long as nothing changed."""
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        """Yield the items anew, in the same order as long as nothing changed.
+
+        As one of several, their names begin with what this one is.
+        """
 
 
 class Inputs:
@@ -74,13 +78,13 @@ class Inputs:
         texts = [one for text in data for one in _expanded(text)]
         self._inputs = [_input_of(text, request) for text in texts]
         self._texts = texts
-        shown = [without_credentials(text) if _ADDRESS.match(text) else text for text in data]
+        shown = list(map(shown_text, data))
         more = f" and {len(shown) - 1} more" if len(shown) > 1 else ""
         self.name = f"{printable(shown[0])}{more}"
 
     def __iter__(self) -> Iterator[Item]:
-        for text, one in zip(self._texts, self._inputs, strict=True):
-            yield from one.items(_prefix(text) if len(self._texts) > 1 else "")
+        for one in self._inputs:
+            yield from one.items(is_one_of_several=len(self._inputs) > 1)
 
     @property
     def remarks(self) -> list[str]:
@@ -88,11 +92,20 @@ class Inputs:
         return [remark for one in self._inputs for remark in one.remarks]
 
 
+def shown_text(text: str) -> str:
+    """Return what a data set is named by as it may be shown, an address without credentials."""
+    return without_credentials(text) if _ADDRESS.match(text) else text
+
+
 def _expanded(text: str) -> Iterator[str]:
-    """Write `shard-{000..099}.tar` out, as WebDataset's users name shards."""
+    """Write `shard-{000..099}.tar` out, as WebDataset's users name shards, and `shards/*.tar`."""
     found = _BRACES.search(text)
     if found is None:
-        yield text
+        path = os.path.expanduser(text)  # noqa: PTH111  # leaves an unknown ~user as it is
+        is_shard = text.lower().endswith(SHARD_SUFFIXES) and not _ADDRESS.match(text)
+        is_pattern = is_shard and not os.path.exists(path)  # noqa: PTH110
+        shards = glob.glob(path) if is_pattern else []  # noqa: PTH207
+        yield from sorted(shards, key=natural_key) or [text]
         return
     first, last = int(found[1]), int(found[2])
     if not 0 <= last - first < _MOST_SHARDS:
@@ -100,14 +113,6 @@ def _expanded(text: str) -> Iterator[str]:
     for number in range(first, last + 1):
         name = f"{text[: found.start()]}{number:0{len(found[1])}d}{text[found.end() :]}"
         yield from _expanded(name)
-
-
-def _prefix(text: str) -> str:
-    """Return what the names of one of several inputs begin with."""
-    if _ADDRESS.match(text):
-        return ""  # they are addresses already
-    path = Path(text)
-    return f"{path.as_posix()}/" if path.is_dir() else f"{path.parent.as_posix()}/"
 
 
 def _input_of(text: str, request: InputRequest) -> _Input:
@@ -152,7 +157,8 @@ class _Folder:
         remark = printable(self._list.remark)
         return [f"{printable(str(self._folder))}: {remark}"] if remark else []
 
-    def items(self, prefix: str) -> Iterator[Item]:
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        prefix = f"{self._folder.as_posix()}/" if is_one_of_several else ""
         for path in self._list:
             name = f"{prefix}{path.relative_to(self._folder).as_posix()}"
             yield file_item(printable(name), path, self._request.limit)
@@ -168,8 +174,9 @@ class _Files:
     def remarks(self) -> Sequence[str]:
         return [f"{self._spec.name}: {self._spec.remark}"] if self._spec.remark else []
 
-    def items(self, prefix: str) -> Iterator[Item]:
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
         root = Path(self._spec.location)
+        prefix = f"{root.as_posix()}/" if is_one_of_several else ""
         for path in self._spec.paths:
             name = f"{prefix}{path.relative_to(root).as_posix()}"
             yield file_item(printable(name), path, self._request.limit)
@@ -182,8 +189,17 @@ class _Video:
         self._spec, self._request = spec, request
         self.remarks: Sequence[str] = []
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix  # its name is the text itself
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        """Yield frames; a video that cannot be read is one failure among other inputs."""
+        try:
+            yield from self._frames()
+        except SourceError as error:
+            if not is_one_of_several:
+                raise
+            yield unreadable(self._spec.name, error.clause())
+
+    def _frames(self) -> Iterator[Item]:
+        version = "" if _ADDRESS.match(self._spec.location) else _stamp(Path(self._spec.location))
         with open_source(self._spec, self._request.capture) as source:
             if source.live:
                 raise ConfigError(
@@ -198,9 +214,10 @@ class _Video:
                 name = item.name or f"{source.name}#{item.index:06d}"
                 # The source may write into the pixels again as it reads on.
                 if isinstance(pixels, Gap):
-                    yield Item(name, frame=pixels)
+                    yield Item(name, frame=pixels, stamp=version)
                 else:
-                    yield Item(name, frame=pixels.copy(), held_bytes=pixels.nbytes)
+                    held = pixels.nbytes
+                    yield Item(name, frame=pixels.copy(), held_bytes=held, stamp=version)
             self.remarks = source.remarks
 
 
@@ -214,8 +231,8 @@ class _Shards:
     def remarks(self) -> Sequence[str]:
         return self._shard.remarks
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix  # names begin with the shard's
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several  # names begin with the shard's
         return self._shard.items()
 
 
@@ -226,20 +243,26 @@ class _Listing:
         self._path, self._request = path, request
         self.remarks: Sequence[str] = []
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix  # names are as they stand there
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several  # names are as they stand there
         if self._path.suffix.lower() == TABLE_SUFFIX:
             lines = listed_table(self._path, self._request.column)
         else:
             lines = listed_lines(self._path)
-        folder = self._path.parent
+        folder, empty = self._path.parent, 0
+        self.remarks = []
         with closing(lines) as texts:
             for text in texts:
-                if _ADDRESS.match(text):
+                if not text:
+                    empty += 1
+                elif _ADDRESS.match(text):
                     yield address_item(text, self._request.limit)
                 else:
                     path = folder / os.path.expanduser(text)  # noqa: PTH111  # as above
                     yield file_item(printable(text), path, self._request.limit)
+        if empty:
+            where = f"{printable(str(self._path))}: {empty} not taken"
+            self.remarks = [f"{where}: no text in column {printable(self._request.column)!r}"]
 
 
 class _Address:
@@ -249,8 +272,8 @@ class _Address:
         self._address, self._request = address, request
         self.remarks: Sequence[str] = []
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several
         yield address_item(self._address, self._request.limit)
 
 
@@ -264,19 +287,14 @@ class _RemoteFolder:
     def remarks(self) -> Sequence[str]:
         return self._folder.remarks
 
-    def items(self, prefix: str) -> Iterator[Item]:
-        del prefix
+    def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
+        del is_one_of_several
         return self._folder.items()
 
 
 def file_item(name: str, path: Path, limit: PictureLimit) -> Item:
     """Return the item of a picture file."""
-    try:
-        facts = path.stat()
-        stamp = f"{facts.st_size}-{facts.st_mtime_ns}"
-    except (OSError, ValueError):
-        stamp = ""  # reading it says why
-    return Item(name, partial(_content, path, limit), stamp=stamp)
+    return Item(name, partial(_content, path, limit), stamp=_stamp(path))
 
 
 def _content(path: Path, limit: PictureLimit) -> bytes:
@@ -286,6 +304,16 @@ def _content(path: Path, limit: PictureLimit) -> bytes:
         raise SourceError(str(error)) from error
 
 
+def _stamp(path: Path) -> str:
+    """Return what changes where a file does; nothing where it cannot be asked for."""
+    try:
+        facts = path.stat()
+    except (OSError, ValueError):  # reading it says why
+        return ""
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
 def address_item(address: str, limit: PictureLimit) -> Item:
     """Return the item of a picture at an address."""
-    return Item(without_credentials(address), partial(remote_content, address, limit))
+    name = printable(without_credentials(address))
+    return Item(name, partial(remote_content, address, limit))

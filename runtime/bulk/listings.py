@@ -31,7 +31,7 @@ def listed_lines(path: Path) -> Generator[str, None, None]:
 
 
 def listed_table(path: Path, column: str) -> Generator[str, None, None]:
-    """Yield the texts in a column of a Parquet file or folder of them; empty ones are left out."""
+    """Yield the texts in a column of a Parquet file or folder of them, "" where there is none."""
     with needed_for("listings in Parquet", extra="parquet"):
         import pyarrow as pa  # noqa: PLC0415  # optional
         import pyarrow.dataset as ds  # noqa: PLC0415
@@ -43,10 +43,11 @@ def listed_table(path: Path, column: str) -> Generator[str, None, None]:
                 "name one with --column"
             )
         kind = table.schema.field(column).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        text = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(text) or pa.types.is_large_string(text)):
             raise SourceError(f"{path}: column {column!r} is {kind}, no text: name another one")
         for batch in table.to_batches(columns=[column], batch_size=8192):
-            yield from (text for text in batch.column(0).to_pylist() if text)
+            yield from (text or "" for text in batch.column(0).to_pylist())
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, SourceError):
             raise

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,10 @@ import numpy as np
 
 from ..core.atomic_files import replaced_file
 from ..core.documents import document_from_json, save_document
-from ..core.errors import ConfigError, OutputError
+from ..core.errors import ConfigError, OutputError, writing_output
 from ..core.npz_archive import write_array, write_value
 from ..core.spec import StrictModel
+from ..core.system.temporaries import sweep
 from .rows import NUMBERS, TEXTS, Rows
 
 RESTART = "to begin anew, say --restart"
@@ -79,7 +82,8 @@ class Parts(abc.ABC):
 
     def begin(self, job: Job) -> None:
         """Write the job down, also where a run goes on; OutputError where that cannot be."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing_output(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         save_document(self._job_path, job, indent=2)
 
     def finished(self) -> list[PartFacts]:
@@ -90,11 +94,26 @@ class Parts(abc.ABC):
         return found
 
     def drop_from(self, number: int) -> None:
-        """Delete a part and those after it."""
-        for path in self.folder.glob(f"part-*{self.suffix}"):
-            known = re.fullmatch(rf"part-(\d{{6,}}){re.escape(self.suffix)}", path.name)
-            if known and int(known[1]) >= number:
+        """Delete a part and those after it; OutputError where that cannot be."""
+        name = re.compile(rf"part-(\d{{6,}}){re.escape(self.suffix)}")
+        known = [(name.fullmatch(path.name), path) for path in self.folder.glob("part-*")]
+        numbered = [(int(found[1]), path) for found, path in known if found]
+        with writing_output(self.folder):
+            # From the last to the first: a kill in between leaves parts that follow each other.
+            for _, path in sorted(one for one in numbered if one[0] >= number)[::-1]:
                 path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete the parts, then the job that says of what they are, and nothing else.
+
+        The folder goes, too, where nothing is left in it. OutputError where a part stays.
+        """
+        sweep(self.folder)
+        self.drop_from(0)
+        with writing_output(self.folder):
+            self._job_path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is a link, or something of others is in it
+            self.folder.rmdir()
 
     def path(self, number: int) -> Path:
         """Return where a part is, counted from 0."""
@@ -155,4 +174,7 @@ class NpzParts(Parts):
             return None
 
 
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)

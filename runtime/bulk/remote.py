@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,10 +22,15 @@ from .item import Item
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _PAUSES_S = (0.5, 1.0)
 """Before a second and a third try."""
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """What another try changes nothing of."""
+_PASSING = {408, 425, 429}  # of the refusals of a web server, those that another try may change
+_GONE = {404, 410}
+_CONNECT_S, _SILENCE_S = 30, 60
+"""A web server is given up that does not answer for so long, however long a file takes in all."""
 
 
 def reads_web() -> bool:
@@ -46,8 +53,14 @@ def remote_content(address: str, limit: PictureLimit) -> bytes:
     system, path = _found(address)
 
     def read() -> bytes:
+        data = bytearray()
         with system.open(path, "rb") as file:
-            return bytes(file.read(limit.most_bytes + 1))
+            # A server that does not say how long a file is gives what has come so far.
+            while len(data) <= limit.most_bytes:
+                if not (more := file.read(limit.most_bytes + 1 - len(data))):
+                    break
+                data += more
+        return bytes(data)
 
     data: bytes = _tried(address, read)
     if len(data) > limit.most_bytes:
@@ -118,7 +131,8 @@ def _found(address: str) -> tuple[AbstractFileSystem, str]:
         import fsspec  # noqa: PLC0415  # optional
     name = without_credentials(address)
     try:
-        found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(address)
+        options = _web_options() if address.lower().startswith(("http://", "https://")) else {}
+        found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(address, **options)
     except ImportError as error:  # fsspec names the package that is missing
         raise MissingDependencyError(f"{name}: {error}: install that, or copy the data") from error
     except ValueError as error:
@@ -131,16 +145,44 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
     for pause_s in (*_PAUSES_S, None):
         try:
             return read()
-        except Exception as error:  # noqa: PERF203  # of any store's package
-            if pause_s is None or isinstance(error, _FINAL):
-                raise _error_of(address, error) from error
+        except Exception as raised:  # noqa: PERF203  # of any store's package
+            error = _meant(raised)
+            status = getattr(error, "status", 0)
+            is_final = isinstance(error, _FINAL) or status in {*range(400, 500)} - _PASSING
+            if pause_s is None or is_final:
+                raise _error_of(address, error) from raised
             time.sleep(pause_s)
     return None
 
 
+def _meant(error: Exception) -> Exception:
+    """Return what went wrong: fsspec says of a web server that fails in any way: no such file.
+
+    `HTTPFileSystem._info` in
+    https://github.com/fsspec/filesystem_spec/blob/master/fsspec/implementations/http.py
+    """
+    cause = error.__cause__
+    return cause if isinstance(error, FileNotFoundError) and isinstance(cause, Exception) else error
+
+
+def _web_options() -> dict[str, Any]:
+    """Return how long fsspec waits for a web server; nothing where it has no package for them."""
+    with contextlib.suppress(ImportError):
+        import aiohttp  # noqa: PLC0415  # optional
+
+        wait = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
+        return {"client_kwargs": {"timeout": wait}}
+    return {}
+
+
 def _error_of(address: str, error: Exception) -> SourceError:
-    reason = " ".join(str(error).replace(address, "").split())[:200] or type(error).__name__
-    if isinstance(error, FileNotFoundError):
+    text = _ADDRESS.sub(
+        lambda found: without_credentials(found[0]), str(error).replace(address, "")
+    )
+    reason = " ".join(text.split())[:200] or type(error).__name__
+    if isinstance(error, FileNotFoundError) or getattr(error, "status", 0) in _GONE:
         reason = "there is no such file"
+    elif status := getattr(error, "status", 0):
+        reason = f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
     context = f"cannot read {without_credentials(address)}"
     return SourceError(reason, context=context, fix="check the address and try again")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-import shutil
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import NamedTuple, Protocol, get_args
 
 from ..bundle.load import Bundle
 from ..core.atomic_files import check_writable, set_aside
-from ..core.errors import ConfigError, DataError, needed_for
+from ..core.errors import ConfigError, DataError, OutputError, needed_for
 from ..core.spec import Matrix
+from ..core.text import printable
 from ..pixels.files.image_files import counted_remarks
 from ..pixels.picture import MAX_PICTURE
 from ..sources.base import CaptureRequest
@@ -26,6 +28,7 @@ from .parts import RESTART, Job, NpzParts, PartFacts, Parts
 from .rows import Rows, joined
 
 PART_IMAGES = 4096
+MOST_WORKERS = 1024
 _SHOWN_FAILURES = 20
 _MOST_HELD_BYTES = 32 << 20
 """Of one batch, of items that hold their bytes already, as those of a streamed shard do."""
@@ -43,6 +46,7 @@ class DataRequest:
     max_picture: float = MAX_PICTURE
     batch_size: int | None = None
     part_images: int = PART_IMAGES
+    workers: int | None = None  # threads that decode; None: one for each core
 
     def check(self, output: Path | None = None) -> None:
         """Refuse numbers out of range, an unknown matrix, and an output that is not to be."""
@@ -62,6 +66,8 @@ class DataRequest:
             raise ConfigError(f"every={self.every} is out of range: take a number from 1")
         if self.batch_size is not None and not 1 <= self.batch_size <= 1024:
             raise ConfigError(f"batch_size={self.batch_size} is out of range: take 1 to 1024")
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            raise ConfigError(f"workers={self.workers} is out of range: take 1 to {MOST_WORKERS}")
         if not 1 <= self.part_images <= 1 << 20:
             raise ConfigError(
                 f"part_images={self.part_images} is out of range: take 1 to {1 << 20}"
@@ -73,6 +79,16 @@ class DataRequest:
                     f"{TABLE_SUFFIX}"
                 )
             check_writable(output, or_folder=output.suffix == TABLE_SUFFIX)
+            self._check_apart(output.resolve())
+
+    def _check_apart(self, output: Path) -> None:
+        """Refuse an output that is read as well: it would be renamed before that."""
+        if not output.exists():
+            return
+        for text in self.data:
+            path = Path(os.path.realpath(os.path.expanduser(text)))  # noqa: PTH111
+            if output in {path, *path.parents}:
+                raise ConfigError(f"{printable(text)} is in what is written: name another --output")
 
     def inputs(self, bundle: Bundle) -> Inputs:
         """Find what the texts name; see `Inputs`."""
@@ -149,10 +165,11 @@ def begun(parts: Parts, job: Job, *, restart: bool, is_size_asked: bool) -> Job:
     they are deleted.
     """
     if restart:
-        shutil.rmtree(parts.folder, ignore_errors=True)
+        parts.clear()
         return job
     earlier = parts.job()
     if earlier is None or earlier.is_complete:
+        parts.drop_from(0)  # nobody knows of which model and data they are
         return job
     chosen = frozenset() if is_size_asked else frozenset(("batch_size",))
     if others := earlier.differences(job, but=chosen):
@@ -269,15 +286,24 @@ def finish(
     spec = bundle.spec
     shape = spec.latent_shape or (spec.latent_size,)
     kept = save_npz(output, lambda: parts.rows(len(found)), shape, bundle.manifest.weights_sha256)
-    shutil.rmtree(parts.folder, ignore_errors=True)
+    with contextlib.suppress(OutputError):  # the result is whole all the same
+        parts.clear()
     return kept
 
 
-def set_aside_complete(parts: Parts, output: Path) -> Path | None:
-    """Rename a folder of Parquet files that is whole, or is nobody's; return its new name."""
+def set_aside_complete(parts: Parts, output: Path, *, restart: bool) -> Path | None:
+    """Rename a folder of Parquet files that is whole, or is nobody's; return its new name.
+
+    ConfigError where nobody can tell which it is, unless it is to `restart`.
+    """
     if isinstance(parts, NpzParts) or not output.exists():
         return None
-    job = parts.job()
+    try:
+        job = parts.job()
+    except ConfigError:
+        if not restart:
+            raise
+        job = None
     return set_aside(output, or_folder=True) if job is None or job.is_complete else None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,8 +21,50 @@ from ..pixels.picture import PictureLimit
 from .item import Item
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
 _MOST_SUFFIXES = 4
+_MOST_BYTES = 1 << 62  # of a member; a header that is damaged may say more, or less than nothing
+_MOST_HEADER_BYTES = 1 << 20  # of a long name or of attributes
+_BLOCK = 1 << 20
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is damaged is an error: `tarfile` takes one for the end of the archive.
+
+    So it is in `TarFile.next`: https://github.com/python/cpython/blob/3.11/Lib/tarfile.py
+    """
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Header:
+        """Read the next header; ReadError where it is damaged."""
+        try:
+            found = super().fromtarfile(tarfile)
+        except _DAMAGED as error:
+            raise _READ_ERROR(str(error)) from error
+        except _NOTHING:
+            cast("Any", tarfile).has_no_end = True
+            raise
+        return cls._checked(found, _MOST_BYTES)  # once more: attributes may say another size
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """Parse a header; ReadError where it says a size that none has."""
+        found = super().frombuf(buf, encoding, errors)
+        return cls._checked(found, _MOST_HEADER_BYTES if found.type in _TEXTS else _MOST_BYTES)
+
+    @staticmethod
+    def _checked(found: _Header, most: int) -> _Header:
+        if not 0 <= found.size <= most:
+            raise _READ_ERROR(f"a header says a size of {found.size} bytes")
+        return found
+
+
+_READ_ERROR = tarfile.ReadError
+_DAMAGED = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
+_NOTHING = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
+_TEXTS = {
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+}
 
 
 class Shard:
@@ -38,30 +79,35 @@ class Shard:
     ) -> None:
         self.name, self._source, self._limit = name, source, limit
         self._others: Counter[str] = Counter()
+        self._is_ended = True
 
     @property
     def remarks(self) -> list[str]:
-        """What was not taken by the last iteration, in one line; or nothing."""
-        if not self._others:
-            return []
-        common = [suffix for suffix, _ in self._others.most_common(_MOST_SUFFIXES)]
-        more = ", ..." if len(self._others) > _MOST_SUFFIXES else ""
-        count = self._others.total()
-        return [f"{self.name}: {count} not taken: no picture ({', '.join(common)}{more})"]
+        """What was not taken by the last iteration, and what to know of it; a line each."""
+        remarks = list[str]()
+        if self._others:
+            common = [suffix for suffix, _ in self._others.most_common(_MOST_SUFFIXES)]
+            more = ", ..." if len(self._others) > _MOST_SUFFIXES else ""
+            what = f"{self._others.total()} not taken: no picture ({', '.join(common)}{more})"
+            remarks.append(f"{self.name}: {what}")
+        if not self._is_ended:
+            remarks.append(f"{self.name} has no mark of its end: it may be cut short")
+        return remarks
 
     def items(self) -> Iterator[Item]:
         """Yield the pictures in their order, and at damage one item that cannot be read."""
         self._others.clear()
+        self._is_ended = True
         count = 0
         try:
             for item in self._members():
                 count += 1
                 yield item
-        except _DAMAGE as error:
+        except Exception as error:  # noqa: BLE001  # of any archive, and any store's package
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
             words = " ".join(reason.split())[:200] or type(error).__name__
             after = f" after {count} pictures" if count else ""
-            yield _unreadable(self.name, f"the shard cannot be read{after}: {words}")
+            yield unreadable(self.name, f"the shard cannot be read{after}: {words}")
 
     def _members(self) -> Iterator[Item]:
         if isinstance(self._source, Path):
@@ -71,14 +117,17 @@ class Shard:
             opened: IO[bytes] = self._source.open("rb")
         else:
             opened = self._source()
-        with opened as file, tarfile.open(fileobj=file, mode="r|*") as tar:
-            yield from self._streamed(tar)
+        with opened as file:
+            facts = os.fstat(file.fileno()) if isinstance(self._source, Path) else None
+            version = f"{facts.st_size}-{facts.st_mtime_ns}-" if facts is not None else ""
+            with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
+                yield from self._streamed(tar, version)
 
     def _sought(self, path: Path) -> Iterator[Item]:
         """Yield members of an uncompressed file of this machine; whoever needs one reads it."""
         facts = path.stat()
         version = f"{facts.st_size}-{facts.st_mtime_ns}"
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=_Header) as tar:
             for member in self._pictures(tar):
                 start, size = member.offset_data, member.size
                 yield Item(
@@ -87,33 +136,39 @@ class Shard:
                     stamp=f"{version}-{start}-{size}",
                 )
 
-    def _streamed(self, tar: tarfile.TarFile) -> Iterator[Item]:
-        for member in self._pictures(tar):
+    def _streamed(self, tar: tarfile.TarFile, version: str) -> Iterator[Item]:
+        for member in self._pictures(tar, is_stream=True):
             name = self._name_of(member)
             if (problem := _too_large(member.size, self._limit)) is not None:
-                yield _unreadable(name, problem)
+                yield unreadable(name, problem)
+                _pass_over(tar, member)
                 continue
             found = tar.extractfile(member)
             data = b"" if found is None else found.read()
-            if len(data) < member.size:
-                raise tarfile.ReadError("unexpected end of data")
             yield Item(
                 name,
                 partial(bytes, data),
                 held_bytes=len(data),
-                stamp=f"{member.size}",
+                stamp=f"{version}{member.size}",
             )
 
-    def _pictures(self, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    def _pictures(
+        self, tar: tarfile.TarFile, *, is_stream: bool = False
+    ) -> Iterator[tarfile.TarInfo]:
         while (member := tar.next()) is not None:
             cast("Any", tar).members.clear()  # else it keeps all of them
-            if not member.isfile() or member.issparse():
+            if member.isdir():
                 continue
             suffix = os.path.splitext(member.name)[1].lower()  # noqa: PTH122  # no path of here
-            if suffix in IMAGE_SUFFIXES:
+            is_plain = member.isfile() and not member.issparse()
+            if is_plain and suffix in IMAGE_SUFFIXES:
                 yield member
-            else:
-                self._others[printable(suffix) or "no suffix"] += 1
+                continue
+            kind = "link" if member.islnk() or member.issym() else "sparse or special file"
+            self._others[(printable(suffix) or "no suffix") if is_plain else kind] += 1
+            if is_stream and is_plain:
+                _pass_over(tar, member)
+        self._is_ended = not getattr(tar, "has_no_end", False)
 
     def _name_of(self, member: tarfile.TarInfo) -> str:
         return printable(f"{self.name}/{member.name}")
@@ -136,6 +191,16 @@ def _read(path: Path, start: int, size: int, limit: PictureLimit) -> bytes:
     return data
 
 
+def _pass_over(tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    """Read what a member holds; ReadError where there is less.
+
+    `tarfile` itself goes on after the end of a stream until it has counted what a header says.
+    """
+    found = tar.extractfile(member)
+    while found is not None and found.read(_BLOCK):
+        pass
+
+
 def _too_large(size: int, limit: PictureLimit) -> str | None:
     most = limit.most_bytes
     if size <= most:
@@ -143,7 +208,8 @@ def _too_large(size: int, limit: PictureLimit) -> str | None:
     return f"the file has {size / 1e6:.0f} MB, and {most / 1e6:.0f} are allowed"
 
 
-def _unreadable(name: str, reason: str) -> Item:
+def unreadable(name: str, reason: str) -> Item:
+    """Return an item that is a failure with this reason."""
     return Item(name, partial(_refuse, reason))
 
 

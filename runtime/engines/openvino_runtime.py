@@ -56,6 +56,8 @@ class OpenVINOBackend(Backend):
             # Without it OpenVINO would round float32 to bf16 unasked where AMX has it.
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
+            # Two models of one thread would be pinned to the same core of a process.
+            "ENABLE_CPU_PINNING": threads > 1,
         }
         try:
             data = path.read_bytes() if content is None else content

@@ -163,7 +163,7 @@ class _Search:
     def _sorted(self, queue: _Queue) -> Iterator[os.DirEntry[str]]:
         """Yield the entries of the one folder in a queue, in natural order."""
         for _, entries in self._entered(queue):
-            yield from sorted(entries, key=lambda entry: _natural(entry.name))
+            yield from sorted(entries, key=lambda entry: natural_key(entry.name))
 
     def _is_left_out(self, name: str) -> bool:
         """Count what is passed over because of its name."""
@@ -266,7 +266,7 @@ def images_matching(pattern: Path, name: str) -> ImageList | Path:
 
 def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
     """Sort files below a folder so that frame2 comes before frame10."""
-    return sorted(paths, key=lambda path: _natural(path.relative_to(root).as_posix()))
+    return sorted(paths, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
 class LazyImageList:
@@ -291,7 +291,8 @@ class LazyImageList:
         return self._search.remark()
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return what names are sorted by so that frame2 comes before frame10."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
 

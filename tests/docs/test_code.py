@@ -25,7 +25,7 @@ from motorvae.training.explore.cli import VERBS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-RUN_ELSEWHERE = {"sinks.md", "whole-frame.md"}
+RUN_ELSEWHERE = {"serving.md", "sinks.md", "whole-frame.md"}
 """Pages whose Python the tests of what they show run."""
 COMMANDS = {
     point.name: point
@@ -42,6 +42,10 @@ OF_OTHERS = {
     # python -m motorvae.benchmarks.proof
     *("--list", "--steps", "--seconds", "--time-factor", "--work"),
     *("--checkout", "--machine", "--no-wheels", "--packages", "--python"),  # tests/gpu/carry.py
+    # srun, sbatch and torchrun
+    *("--gres", "--gpus-per-task", "--kill-on-bad-exit", "--max-restarts", "--ntasks-per-node"),
+    *("--rm", "--model-repository"),  # docker and tritonserver
+    *("--grpc", "--save", "--url"),  # docs/examples/triton_client.py
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import subprocess
@@ -171,3 +172,66 @@ def test_a_terminal_that_is_closed_fails_no_encoding(
         assert process.wait(60) == 0
     with np.load(output) as saved:
         assert len(saved["mu"]) == 12
+
+
+def test_what_is_read_is_not_written(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    table = pytest.importorskip("pyarrow").table({"path": [str(image_folder / "frame0.png")]})
+    listing = tmp_path / "list.parquet"
+    pytest.importorskip("pyarrow.parquet").write_table(table, listing)
+    done = encode(listing, "--output", listing)
+    assert "list.parquet is in what is written: name another --output" in done.error
+    assert [path.name for path in tmp_path.iterdir()] == ["list.parquet"]
+
+
+def test_an_earlier_result_keeps_its_name_where_nothing_takes_its_place(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    output, empty = tmp_path / "all.parquet", tmp_path / "empty"
+    assert encode(image_folder, "--output", output).code == 0
+    empty.mkdir()
+    assert "there is no image in" in encode(empty, "--output", output).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.parquet", "empty"]
+    assert (output / "part-000000.parquet").exists()
+
+
+def test_a_result_of_nobody_knows_what_is_set_aside_by_a_restart(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "all.parquet"
+    assert encode(image_folder, "--output", output).code == 0
+    (output / "_job.json").write_text("no json")
+    assert "_job.json is not JSON" in encode(image_folder, "--output", output).error
+    done = encode(image_folder, "--output", output, "--restart")
+    assert done.code == 0
+    assert f"is kept as {tmp_path / 'all.1.parquet'}" in "".join(done.stderr.splitlines())
+    assert (tmp_path / "all.1.parquet" / "part-000000.parquet").exists()
+
+
+def test_credentials_of_addresses_are_not_written_down(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("fsspec")
+    pytest.importorskip("pyarrow")
+    address = "memory://me:SECRET@bucket/a.png?sig=SECRET"
+    encode(image_folder / "frame0.png", address, "--output", tmp_path / "all.parquet")
+    written = b"".join(path.read_bytes() for path in (tmp_path / "all.parquet").iterdir())
+    assert b"memory://***@bucket/a.png" in written
+    assert b"SECRET" not in written
+
+
+def test_a_disk_that_fills_up_in_the_end_loses_no_part(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "latents.npz"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("motorvae.runtime.bulk.encoded.put_new", full)
+        done = encode(image_folder, "--output", output)
+    assert f"12 images are kept in {output}.parts" in "".join(done.stderr.splitlines())
+    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert "12 of them by an earlier run" in encode(image_folder, "--output", output).stderr

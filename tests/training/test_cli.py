@@ -25,7 +25,8 @@ from motorvae.training.cli import (
 )
 from motorvae.training.loop.resume_file import steps_saved
 from motorvae.training.options import TrainOptions
-from motorvae.training.train import RUN_VARIABLE, train
+from motorvae.training.setup.ranks import RUN_VARIABLE
+from motorvae.training.train import train
 
 SMALL = (
     *("--image-size", "32", "--channels", "4", "8", "8", "16", "16", "--latent-size", "8"),

@@ -16,14 +16,22 @@ BRIGHTNESS = 0.2
 """Largest change of `brightness`, as a part of the level."""
 ERASED_SHARE, ERASED_AREA, ERASED_ASPECT = 0.5, (0.02, 0.4), (0.3, 1 / 0.3)
 """Of `erase`: how many images, and how much of one; as Zhong et al. 2020."""
+_SEEDS = 2**62
 
 
 def augmented(
-    images: Tensor, kinds: Sequence[Augmentation], generator: torch.Generator
+    images: Tensor,
+    kinds: Sequence[Augmentation],
+    generator: torch.Generator,
+    *,
+    begin: int = 0,
+    whole: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return a batch as it is to be reconstructed, and as the encoder sees it.
 
     Images are (N, C, H, W) in [0, 1]; the generator is on the CPU, so that all devices draw alike.
+    Of a batch of `whole` images that several processes share, these are those from `begin` on, and
+    each is changed as it is in the whole batch.
 
     - flip mirrors half of the images, left to right.
     - shift moves each by whole pixels, up to a sixteenth of its sides; the edge is repeated.
@@ -36,7 +44,8 @@ def augmented(
     count, _, height, width = images.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(count, *shape, generator=generator) * (high - low) + low
+        drawn = torch.rand(whole or count, *shape, generator=generator)[begin : begin + count]
+        return drawn * (high - low) + low
 
     if "flip" in kinds or "shift" in kinds:
         rows, columns = (torch.arange(side).expand(count, -1) for side in (height, width))
@@ -66,9 +75,15 @@ def augmented(
     for side, length in ((height, (area * aspect).sqrt()), (width, (area / aspect).sqrt())):
         # A rectangle that is longer than a side covers the whole of it.
         length = length.round().clamp(1, side)  # noqa: PLW2901  # the same in pixels
-        begin = (uniform(0, 1, 1) * (side - length + 1)).floor()
+        first = (uniform(0, 1, 1) * (side - length + 1)).floor()
         at = torch.arange(side)
-        inside.append((at >= begin) & (at < begin + length))
+        inside.append((at >= first) & (at < first + length))
     mask = (hidden[:, None] & inside[0][:, :, None] & inside[1][:, None, :])[:, None]
-    noise = torch.rand(images.shape, generator=generator).to(images.device)
-    return images, torch.where(mask.to(images.device), noise, images)
+    # A seed for each image: to draw the pixels of all images of the whole batch would take long.
+    seeds = torch.randint(_SEEDS, (whole or count,), generator=generator)[begin : begin + count]
+    noise = torch.zeros(images.shape)
+    for row in hidden.flatten().nonzero().flatten().tolist():
+        torch.rand(
+            noise[row].shape, generator=generator.manual_seed(int(seeds[row])), out=noise[row]
+        )
+    return images, torch.where(mask.to(images.device), noise.to(images.device), images)

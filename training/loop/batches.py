@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,35 @@ from ..dataset import DataSet, Rows
 from .schedule import Plan, Schedule
 
 
+class Share(NamedTuple):
+    """Which of a batch's images are a rank's: `size` from `begin` on, of the `whole` batch."""
+
+    begin: int
+    size: int
+    whole: int
+
+
+def share_of(images: int, batches: int, index: int, *, ranks: int, rank: int) -> Share:
+    """Return a rank's share of one batch, of those that so many images are split into.
+
+    The batches are of all ranks together and do not depend on their number; they and the shares
+    differ by at most one image each, as `np.array_split` has it.
+    """
+    _, whole = _piece(images, batches, index)
+    begin, size = _piece(whole, ranks, rank)
+    return Share(begin, size, whole)
+
+
+def _piece(length: int, pieces: int, index: int) -> tuple[int, int]:
+    """Return where a piece of `np.array_split` begins, and how long it is."""
+    least, longer = divmod(length, pieces)
+    return index * least + min(index, longer), least + (index < longer)
+
+
 class TrainBatches(Iterable[Tensor]):
     """The training images of one epoch, shuffled by (seed, epoch); every rank takes its own part.
+
+    A step has the same images however many ranks share it.
 
     The iterator ends early once the schedule says that the stage is over. It has no length, as
     Lightning would ask for that only once, and time or steps can end any epoch.
@@ -36,9 +64,10 @@ class TrainBatches(Iterable[Tensor]):
         at, left, plan = self._schedule.at, self.left, self._schedule.plan
         generator = np.random.default_rng((plan.options.seed, at.epochs_done))
         order = generator.permutation(self._data.train)
-        batches = np.array_split(order, plan.epoch_batches * plan.ranks)[self._rank :: plan.ranks]
-        start = min(at.step_in_epoch, plan.epoch_steps - 1)
-        for batch in _prefetched(self._data, batches[start : start + left]):
+        start = self._schedule.next_batch
+        whole = np.array_split(order, plan.epoch_batches)[start : start + left]
+        batches = [np.array_split(rows, plan.ranks)[self._rank] for rows in whole]
+        for batch in _prefetched(self._data, batches):
             yield batch
             if self._schedule.at.stage_over:
                 return
@@ -56,8 +85,8 @@ class HeldOutBatches(Iterable[Tensor]):
 
     def __init__(self, data: DataSet, plan: Plan, rank: int) -> None:
         self._data = data
-        count = -(-len(data.held_out) // (plan.batch_size * plan.ranks))
-        self._batches: Sequence[Rows] = np.array_split(data.held_out[rank :: plan.ranks], count)
+        whole = np.array_split(data.held_out, plan.held_out_batches)
+        self._batches: Sequence[Rows] = [np.array_split(rows, plan.ranks)[rank] for rows in whole]
 
     def __len__(self) -> int:
         """Return the number of batches."""

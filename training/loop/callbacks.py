@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-from .module import EpochRow, Interrupted, VAETraining
+from .module import EpochRow, VAETraining
 from .plots import SHOWN_IMAGES, save_metrics, save_reconstructions
 from .resume_file import RESUME_NAME
 
@@ -80,8 +80,8 @@ class EpochReport(Checkpoint):
             left = "" if schedule.finished else f"; {schedule.time_left()}"
             self._console.print(line_from_row(row) + left)
         trainer.save_checkpoint(self._folder / RESUME_NAME)
-        if not schedule.finished and module.wants_stop():
-            raise Interrupted
+        if not schedule.finished:
+            module.stop_if_asked(is_saved=True)
 
     def on_exception(self, *_: Any) -> None:
         """Close the bar, so that the terminal is left as it was."""

@@ -28,7 +28,7 @@ from ..model import (
 )
 from .augmentation import augmented
 from .averaging import average_of, optimizer_of, set_rate
-from .batches import HeldOutBatches, TrainBatches
+from .batches import HeldOutBatches, Share, TrainBatches, share_of
 from .losses import loss_of_batch
 from .schedule import Position, Schedule
 
@@ -79,7 +79,7 @@ class VAETraining(LightningModule):
     All randomness comes from (seed, epoch) and (seed, step), and all progress is in
     `schedule` and `history`, so that a resumed run is the uninterrupted one. Where `stop_asked`
     is true on any rank, all of them call `save`, which writes the resume file, and raise
-    `Interrupted`.
+    `Interrupted`; `requeue`, which they call before, says whether it has saved as well.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class VAETraining(LightningModule):
         layout: torch.memory_format,
         stop_asked: Callable[[], bool],
         save: Callable[[], None],
+        requeue: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
@@ -108,7 +109,7 @@ class VAETraining(LightningModule):
         self.history: list[EpochRow] = []
         self.best: EpochWeights | None = None
         self.has_begun = False  # whether all that a resume file brings was taken over
-        self._stop_asked, self._save = stop_asked, save
+        self._stop_asked, self._save, self._requeue = stop_asked, save, requeue
         self._clock = time.monotonic()
         self._train_sums = self._new_sums(_PARTS)
         self._held_out_sums = self._new_sums(_PARTS)
@@ -160,18 +161,24 @@ class VAETraining(LightningModule):
 
     def training_step(self, images: Tensor, _batch_index: int) -> Tensor:
         """Return the loss of one batch (B, C, H, W)."""
-        step, seen = self.schedule.at.step, images
+        step, seen, plan = self.schedule.at.step, images, self.schedule.plan
+        part = self._share(plan.train, plan.epoch_batches, self.schedule.next_batch, len(images))
         if self._options.augment:
             generator = self._generator(torch.device("cpu"), _AUGMENTATION, step)
-            images, seen = augmented(images, self._options.augment, generator)
+            images, seen = augmented(
+                images, self._options.augment, generator, begin=part.begin, whole=part.whole
+            )
         noise, beta = (_TRAINING_NOISE, step), self.schedule.kl_weight
-        loss, _ = self._loss(self.model, images, seen, noise, beta)
+        loss, _ = self._loss(self.model, images, seen, noise=noise, beta=beta, part=part)
         # A resume file brings the sums back on the CPU.
         sums = self._train_sums.to(images.device)
         self._train_sums = sums + _weighted(loss, len(images), self._sum_type)
         self.log("reconstruction", loss.reconstruction.detach(), prog_bar=True, logger=False)
         self.log("kl", loss.kl.detach(), prog_bar=True, logger=False)
-        return loss.total
+        if part.whole == part.size * plan.ranks:
+            return loss.total
+        # DDP averages the gradients of all ranks, each of which counts as much as it has images.
+        return loss.total * (part.size * plan.ranks / part.whole)
 
     def configure_gradient_clipping(self, *_: object, **__: object) -> None:
         """Clip the gradient's norm (Pascanu et al. 2013, algorithm 1), where that is asked for.
@@ -188,9 +195,8 @@ class VAETraining(LightningModule):
         self.schedule.count_step()
         self._count_time()
         # After the last batch, the epoch's own file is about to be written.
-        if not self.trainer.is_last_batch and self.wants_stop():
-            self._save()
-            raise Interrupted
+        if not self.trainer.is_last_batch:
+            self.stop_if_asked()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's sums."""
@@ -199,8 +205,9 @@ class VAETraining(LightningModule):
 
     def validation_step(self, images: Tensor, batch_index: int) -> None:
         """Add one held-out batch (B, C, H, W) to the sums; its noise is the same every time."""
-        noise, beta = (_HELD_OUT_NOISE, batch_index), self.schedule.beta
-        loss, mu = self._loss(self.kept_model, images, images, noise, beta)
+        noise, beta, plan = (_HELD_OUT_NOISE, batch_index), self.schedule.beta, self.schedule.plan
+        part = self._share(plan.held_out, plan.held_out_batches, batch_index, len(images))
+        loss, mu = self._loss(self.kept_model, images, images, noise=noise, beta=beta, part=part)
         self._held_out_sums = self._held_out_sums + _weighted(loss, len(images), self._sum_type)
         mu = mu.to(self._sum_type)
         self._mu_sums = self._mu_sums + torch.stack([mu.sum(0), mu.square().sum(0)])
@@ -211,9 +218,8 @@ class VAETraining(LightningModule):
         Nothing of an epoch is saved after which the loss is no longer a number, a ConfigError.
         """
         at, beta = self.schedule.at, self.schedule.beta
-        train, held_out, mu = (
-            self.trainer.strategy.reduce(sums, reduce_op="sum")
-            for sums in (self._train_sums, self._held_out_sums, self._mu_sums)
+        train, held_out, mu = map(
+            self._over_ranks, (self._train_sums, self._held_out_sums, self._mu_sums)
         )
         reconstruction, kl, loss = (train[:-1] / train[-1]).tolist()
         held_reconstruction, held_kl, held_loss = (held_out[:-1] / held_out[-1]).tolist()
@@ -257,11 +263,11 @@ class VAETraining(LightningModule):
         self.trainer.should_stop = self.schedule.finished
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add our own progress to Lightning's."""
+        """Add our own progress to Lightning's; all ranks take part, and the first one writes."""
         checkpoint["motorvae"] = {
             "schedule": asdict(self.schedule.at),
             "history": [asdict(row) for row in self.history],
-            "train_sums": self._train_sums.cpu(),
+            "train_sums": self._over_ranks(self._train_sums.to(self.device)).cpu(),
             "best": self.best and {"epoch": self.best.row.epoch, "weights": self.best.weights},
         }
 
@@ -278,7 +284,8 @@ class VAETraining(LightningModule):
         if len(sums) < _PARTS:  # as above: the loss was the total
             total = sums[0] + self.schedule.beta * sums[1]
             sums = torch.stack([*sums[:2], total, sums[2]])
-        self._train_sums = sums
+        # They are of all ranks, however many there were.
+        self._train_sums = sums if self.trainer.global_rank == 0 else torch.zeros_like(sums)
         if best := ours.get("best"):
             (row,) = (row for row in self.history if row.epoch == best["epoch"])
             self.best = EpochWeights(row, best["weights"])
@@ -297,9 +304,13 @@ class VAETraining(LightningModule):
         outputs = VAEOutput(*(torch.cat(column) for column in zip(*parts, strict=True)))
         return self.data.images[rows], outputs
 
-    def wants_stop(self) -> bool:
-        """Return whether the user asked any rank to stop."""
-        return self._agreed(self._stop_asked())
+    def stop_if_asked(self, *, is_saved: bool = False) -> None:
+        """Save, unless that is done, and raise Interrupted where any rank was asked to stop."""
+        if not self._agreed(self._stop_asked()):
+            return
+        if not self._requeue() and not is_saved:
+            self._save()
+        raise Interrupted
 
     @property
     def _sum_type(self) -> torch.dtype:
@@ -314,24 +325,40 @@ class VAETraining(LightningModule):
         model: MotorVAE,
         images: Tensor,
         seen: Tensor,
+        *,
         noise: tuple[int, int],
         beta: float,
+        part: Share,
     ) -> tuple[Loss, Tensor]:
         """Return the loss of reconstructing `images` from what the encoder has `seen`, and mu."""
         images, seen = (one.to(memory_format=self._layout) for one in (images, seen))
         mu, log_var = model.encode(seen)
-        z = sample_latent(mu, log_var, self._generator(images.device, *noise))
+        generator = self._generator(images.device, *noise)
+        z = sample_latent(mu, log_var, generator, begin=part.begin, whole=part.whole)
         kind, free_bits = self._options.reconstruction_loss, self._options.free_bits
         logits = model.decoder.logits(z)
         loss = loss_of_batch(images, logits, mu, log_var, beta=beta, kind=kind, free_bits=free_bits)
         return loss, mu
 
     def _generator(self, device: torch.device, purpose: int, number: int) -> torch.Generator:
-        """Return a generator that depends on the run's seed, what it is for, and the rank alone."""
-        seed = np.random.SeedSequence(
-            (self._options.seed, purpose, number, self.trainer.global_rank)
-        )
+        """Return a generator that depends on the run's seed and what it is for alone.
+
+        Ranks draw alike, each for the whole batch, and take what is of their own images.
+        """
+        seed = np.random.SeedSequence((self._options.seed, purpose, number, 0))
         return torch.Generator(device).manual_seed(int(seed.generate_state(1)[0]))
+
+    def _share(self, images: int, batches: int, index: int, count: int) -> Share:
+        """Return which of a batch are this rank's; of a single one, all."""
+        ranks = self.schedule.plan.ranks
+        if ranks == 1:
+            return Share(0, count, count)
+        return share_of(images, batches, index, ranks=ranks, rank=self.trainer.global_rank)
+
+    def _over_ranks(self, sums: Tensor) -> Tensor:
+        """Return the sums of all ranks; Lightning's own adds them up in place."""
+        total: Tensor = self.trainer.strategy.reduce(sums.clone(), reduce_op="sum")
+        return total
 
     def _count_time(self) -> None:
         now = time.monotonic()

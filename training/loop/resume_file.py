@@ -22,6 +22,8 @@ from ..model import MotorVAE
 from ..options import resume_command
 
 RESUME_NAME = "resume.ckpt"
+_REQUEUED = "hpc_ckpt_"
+"""How Lightning names what it saves before SLURM requeues a job; here it is the resume file."""
 _MARK = b"motorvae-sha256:"
 _TRAILER_BYTES = len(_MARK) + hashlib.sha256().digest_size * 2
 # The end of a zip archive, whose last field is the length of the comment that follows.
@@ -58,9 +60,12 @@ class ResumeFileIO(TorchCheckpointIO):
         storage_options: object = None,  # noqa: ARG002  # Lightning's signature
     ) -> None:
         """Write a file in place of an earlier one, which stays whole on an OutputError."""
-        if Path(path).name != RESUME_NAME:  # a callback's, in a folder of its own
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(Path(path)) as temporary, temporary.open("w+b") as file:
+        path = Path(path)
+        if path.name.startswith(_REQUEUED):
+            path = path.with_name(RESUME_NAME)
+        if path.name != RESUME_NAME:  # a callback's, in a folder of its own
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(path) as temporary, temporary.open("w+b") as file:
             try:
                 torch.save(checkpoint | {"run": _identity(self._run)}, file)
             except RuntimeError as error:  # torch's, as it completes what could not be written
@@ -68,7 +73,7 @@ class ResumeFileIO(TorchCheckpointIO):
                     raise error.__context__ from error
                 raise
             file.seek(0)
-            self._check_readable(Path(path), file)
+            self._check_readable(path, file)
             _seal(file)
 
     def _check_readable(self, path: Path, file: BinaryIO) -> None:

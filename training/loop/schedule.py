@@ -34,6 +34,8 @@ class Plan:
     # fewest images in a batch: two where batch norm has one value a channel and image
     least: int = 1
     step_s: float | None = None  # seconds of a step on this machine; None where it was not measured
+    # devices that the run was started on, whose batch in a step it keeps; None for `ranks`
+    started_on: int | None = None
 
     def check(self) -> None:
         """Raise DataError where there are so few images that some device would get no batch."""
@@ -48,16 +50,28 @@ class Plan:
                     f"{self.ranks * least}{', for batch norm' if least > 1 else ''}: "
                     f"give more images{' or fewer --devices' if self.ranks > 1 else ''}"
                 )
+        if (fewest := self.train // self.epoch_batches) < self.ranks * self.least:
+            raise DataError(
+                f"a step of this run has {fewest} image{'' if fewest == 1 else 's'}, as it was "
+                f"started on {self._started_on}, and {self.ranks} devices need at least "
+                f"{self.ranks * self.least}: resume it with fewer --devices"
+            )
 
     @property
     def batch_size(self) -> int:
         """Most images in a step, on each device.
 
-        Where it is not asked for, the model card's, or for a small set a smaller power of two.
+        Where it is not asked for, the model card's, or for a small set a smaller power of two. Of
+        a run that is resumed on another number of devices, on each of those it was started on.
         """
         enough = self.train // (FEWEST_STEPS * self.ranks)
         power = 1 << max(enough.bit_length() - 1, 0)
         return self.options.batch_size or min(max(power, SMALLEST_BATCH), CARD_BATCH_SIZE)
+
+    @property
+    def step_size(self) -> int:
+        """Most images in a step, on all devices together."""
+        return self.batch_size * self._started_on
 
     @property
     def epoch_steps(self) -> int:
@@ -66,8 +80,13 @@ class Plan:
 
     @property
     def epoch_batches(self) -> int:
-        """Batches that all training images are split into, on each device."""
+        """Batches that all training images are split into, each shared by all devices."""
         return self._epoch_steps(self.batch_size)
+
+    @property
+    def held_out_batches(self) -> int:
+        """Batches that the held-out images are split into, each shared by all devices."""
+        return max(1, min(-(-self.held_out // self.step_size), self.held_out // self.ranks))
 
     @property
     def steps(self) -> int:
@@ -79,7 +98,7 @@ class Plan:
         if self.step_s is None:
             return None
         epochs = self.steps / self.epoch_steps
-        validation = self.held_out / self.batch_size * _VALIDATION_SHARE
+        validation = self.held_out / self.step_size * _VALIDATION_SHARE
         return (self.steps + epochs * validation) * self.step_s
 
     def announcement(self, *, asked: int | None, done: int, resumed: bool) -> str:
@@ -98,11 +117,23 @@ class Plan:
             what += f", instead of {self.epoch_batches} for all images (--limit-steps)"
         made = f", {done} made already" if done else ""
         reason = "as the run was started" if resumed else self._reason_of_batch_size(asked)
-        return f"{what}{made}; batch size {self.batch_size}, {reason}{self._time(done)}"
+        return f"{what}{made}; batch size {self._sizes()}, {reason}{self._time(done)}"
+
+    @property
+    def _started_on(self) -> int:
+        return self.started_on or self.ranks
+
+    def _sizes(self) -> str:
+        """Return how many images each device has, and how many a step, for the user."""
+        if self.ranks == self._started_on == 1:
+            return f"{self.batch_size}"
+        if self.ranks == self._started_on:
+            return f"{self.batch_size} on each of {self.ranks} devices, {self.step_size} in a step"
+        return f"{self.step_size} in a step, shared by {self.ranks} (it began on {self.started_on})"
 
     def _epoch_steps(self, batch_size: int) -> int:
-        per_step = batch_size * self.ranks
-        return max(1, min(-(-self.train // per_step), self.train // (self.least * self.ranks)))
+        per_step, least = batch_size * self._started_on, self.least * self._started_on
+        return max(1, min(-(-self.train // per_step), self.train // least))
 
     def _reason_of_batch_size(self, asked: int | None) -> str:
         if asked is not None:
@@ -219,6 +250,11 @@ class Schedule:
     def steps_left(self) -> int | None:
         """Steps that are left of this stage, or None where its epochs or the time end it."""
         return self._steps and max(self._steps[self.at.stage] - self.at.stage_step, 0)
+
+    @property
+    def next_batch(self) -> int:
+        """Index, among the epoch's batches, of that of the next step."""
+        return min(self.at.step_in_epoch, self.plan.epoch_steps - 1)
 
     @property
     def stage_finished(self) -> bool:

@@ -39,18 +39,31 @@ def picture_from_file(
     path: Path, limit: PictureLimit = USUAL_LIMIT, color: Color = "grey"
 ) -> Picture:
     """Decode a file for a model of this colour, and say what to know of it."""
+    with _named(path):
+        return picture_from_bytes(content_of_file(path, limit), limit, color)
+
+
+def fitted_from_file(
+    path: Path, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT
+) -> FittedPicture:
+    """Decode a file as `fitted_from_bytes` does; an ImageError names it."""
+    with _named(path):
+        return fitted_from_bytes(content_of_file(path, limit), spec, limit)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in what is wrong with it."""
     try:
-        data = content_of_file(path, limit)
-    except ImageError:
-        raise
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        return picture_from_bytes(data, limit, color)
+        yield
     except ImageError as error:
+        if str(path) in str(error):
+            raise
         raise ImageError(
             error.clause(), context=f"cannot decode {path}", fix=error.fix or _FIX
         ) from error
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def picture_from_bytes(

@@ -422,7 +422,10 @@ SNAPSHOT = {
     "export": "(run='runs/latest', output='bundle', *, replace=False, anyway=False, fp16=False, "
     "keep_float32=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
     "batch='1,1,8', workspace_mib=None, tune=False, tune_minutes=None, use_dla_core=None, "
-    "allow_gpu_fallback=False, weights='best', pretrained=None)",
+    "allow_gpu_fallback=False, weights='best', pretrained=None, "
+    "triton=None, triton_platform='onnxruntime', triton_precision=None, triton_name='motorvae', "
+    "triton_version=1, triton_batch=None, triton_delay_us=0, triton_instances=1, "
+    "triton_device='auto')",
     "load": "(folder='bundle')",
     "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "
     "realtime=False, live=None, rtsp_transport='auto', allow_hosts=(), max_age_ms=None, "
@@ -494,3 +497,11 @@ def test_the_public_names_and_signatures_are_these() -> None:
         plain = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
         shown = str(inspect.Signature(plain))
         assert (path, shown) == (path, expected)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_encode_refuses_a_number_of_threads_as_the_command_does(
+    small_bundle: Path, image_folder: Path, workers: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"workers={workers} is out of range: take 1 to 1024"):
+        mv.encode(small_bundle, image_folder, workers=workers)

@@ -10,6 +10,7 @@ import pytest
 from motorvae.runtime.bulk.encoded import Encoded
 from motorvae.runtime.bulk.encoder_pool import EncoderPool, PoolRequest
 from motorvae.runtime.bulk.inputs import InputRequest, Inputs
+from motorvae.runtime.bulk.parts import Job
 from motorvae.runtime.bulk.run import encode_in_memory
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.engines.open import EngineRequest
@@ -45,3 +46,23 @@ def encoded_of(
 ) -> Callable[[Sequence[object]], Encoded]:
     """The latents of what texts name."""
     return lambda data: encode_in_memory(inputs_of(*data), pool, 4, bundle)
+
+
+PART = 3
+
+
+@pytest.fixture
+def job() -> Job:
+    return Job(
+        weights_sha256="0" * 64,
+        data=("photos",),
+        every=1,
+        column="path",
+        matrix=None,
+        track=None,
+        max_picture=200.0,
+        precision="fp32",
+        ood_above=None,
+        part_images=PART,
+        batch_size=2,
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,30 @@ def test_braces_count_with_their_zeros(inputs_of: Callable[..., Inputs], tmp_pat
         inputs_of(f"{tmp_path}/s-{{5..2}}.tar")
 
 
+def test_a_pattern_of_shards_takes_them_in_natural_order(
+    inputs_of: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    for number in (1, 2, 10):
+        _tar(tmp_path / f"s{number}.tar", {})
+    inputs = inputs_of(f"{tmp_path}/s*.tar")
+    assert inputs._texts == [f"{tmp_path}/s{number}.tar" for number in (1, 2, 10)]
+    with pytest.raises(SourceError, match="nothing matches"):
+        inputs_of(f"{tmp_path}/t*.tar")
+
+
+def test_a_broken_video_among_other_inputs_is_a_failure(
+    image_folder: Path, tmp_path: Path, encoded_of: Callable[..., Encoded]
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"\0" * 4096)
+    encoded = encoded_of([image_folder, tmp_path / "broken.mp4", image_folder / "frame0.png"])
+    assert len(encoded.names) == 13
+    (gap,) = encoded.gaps
+    assert gap.name == str(tmp_path / "broken.mp4")
+    assert gap.reason
+    with pytest.raises(SourceError):
+        encoded_of([tmp_path / "broken.mp4"])
+
+
 def test_a_list_is_read_from_its_own_folder(
     image_folder: Path, encoded_of: Callable[..., Encoded], expected: Encoded
 ) -> None:
@@ -167,3 +192,50 @@ def test_a_stamp_changes_with_the_file(
     assert [item.stamp for item in inputs] == [before]
     path.write_bytes(files["frame1.png"] + b"\0")
     assert [item.stamp for item in inputs] != [before]
+
+
+def test_a_video_that_was_replaced_is_another_one(
+    inputs_of: Callable[..., Inputs], clips: dict[str, Path], tmp_path: Path
+) -> None:
+    video = tmp_path / "a.mp4"
+
+    def stamps() -> set[str]:
+        return {item.stamp for item in inputs_of(video, every=12)}
+
+    video.write_bytes(clips["h264.mp4"].read_bytes())
+    (before,) = stamps()
+    os.utime(video, ns=(0, 0))
+    assert before not in stamps()
+
+
+def test_names_of_several_inputs_are_paths(
+    inputs_of: Callable[..., Inputs],
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = (image_folder / "frame0.png").read_bytes()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x.png", "y.png"):
+            (tmp_path / folder / name).write_bytes(data)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inputs = inputs_of(f"{tmp_path}/*/x.png", "~/b", "~/a/y.png")
+    names = ["a/x.png", "b/x.png", "b/x.png", "b/y.png", "a/y.png"]
+    assert [item.name for item in inputs] == [f"{tmp_path}/{name}" for name in names]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
+def test_a_column_of_texts_of_any_kind_and_what_is_missing_in_it(
+    kind: str, inputs_of: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    """pandas writes categories as dictionaries."""
+    pa = pytest.importorskip("pyarrow")
+    texts = pa.array(["a.png", None, "b.png", "", "a.png"])
+    made = texts.dictionary_encode() if kind == "dictionary" else texts.cast(kind)
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pa.table({"path": made}), tmp_path / "list.parquet"
+    )
+    inputs = inputs_of(tmp_path / "list.parquet")
+    assert [item.name for item in inputs] == ["a.png", "b.png", "a.png"]
+    assert inputs.remarks == [f"{tmp_path}/list.parquet: 2 not taken: no text in column 'path'"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from motorvae.runtime.bulk.encoded import Encoded
 from motorvae.runtime.core.errors import MissingDependencyError, SourceError
@@ -18,7 +23,33 @@ fsspec = pytest.importorskip("fsspec")
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """A web server without its lines."""
+    """A web server without its lines; of `/unsaid/` it does not say how long files are."""
+
+    asked: ClassVar[list[str]] = []
+    large = b""
+
+    def do_GET(self) -> None:
+        """Answer, in pieces or with a status where the path says so."""
+        self.asked.append(self.path)
+        if found := re.match(r"/status(\d+)/", self.path):
+            self.send_error(int(found[1]))
+        elif self.path.startswith("/unsaid/"):
+            data = self.large
+            self.send_response(200)
+            self.end_headers()
+            for start in range(0, len(data), 10_000):
+                self.wfile.write(data[start : start + 10_000])
+                self.wfile.flush()
+        else:
+            super().do_GET()
+
+    def do_HEAD(self) -> None:
+        """Answer without a length, or as for the whole file."""
+        if self.path.startswith("/unsaid/"):
+            self.send_response(200)
+            self.end_headers()
+        else:
+            super().do_HEAD()
 
     def log_message(self, *_: object) -> None:
         return
@@ -57,6 +88,46 @@ def test_pictures_of_a_web_server(
     assert np.allclose(encoded.mu, encoded_of([image_folder]).mu[[3, 5]], atol=1e-6)
     (gap,) = encoded.gaps
     assert gap.reason == "cannot be read: there is no such file"
+
+
+def test_a_file_whose_length_is_not_said_is_read_whole(
+    web: str, encoded_of: Callable[..., Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    noise = np.random.default_rng(0).integers(0, 255, (900, 1600, 3), np.uint8)
+    Image.fromarray(noise).save(file := io.BytesIO(), "PNG")
+    monkeypatch.setattr(Quiet, "large", file.getvalue())
+    encoded = encoded_of([f"{web}/unsaid/large.png"])
+    assert encoded.sha256 == [hashlib.sha256(file.getvalue()).hexdigest()]
+
+
+@pytest.mark.parametrize(
+    ("status", "tries", "words"),
+    [
+        (403, 1, "cannot be read: the server answers 403 Forbidden"),
+        (503, 3, "cannot be read: the server answers 503 Service Unavailable"),
+        (404, 1, "cannot be read: there is no such file"),
+    ],
+)
+def test_a_web_server_that_refuses_is_quoted(
+    web: str,
+    image_folder: Path,
+    encoded_of: Callable[..., Encoded],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    tries: int,
+    words: str,
+) -> None:
+    """What may pass is tried three times, and nothing else."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("motorvae.runtime.bulk.remote._PAUSES_S", (0.0, 0.0))
+    Quiet.asked.clear()
+    address = f"{web.replace('//', '//me:SECRET@')}/status{status}/a.png?sig=SECRET"
+    encoded = encoded_of([image_folder / "frame0.png", address])
+    (gap,) = encoded.gaps
+    assert gap.reason == words
+    assert "SECRET" not in gap.name
+    assert len(Quiet.asked) == tries
 
 
 def test_a_folder_of_an_object_store(

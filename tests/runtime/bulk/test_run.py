@@ -24,23 +24,6 @@ PART = 3
 
 
 @pytest.fixture
-def job() -> Job:
-    return Job(
-        weights_sha256="0" * 64,
-        data=("photos",),
-        every=1,
-        column="path",
-        matrix=None,
-        track=None,
-        max_picture=200.0,
-        precision="fp32",
-        ood_above=None,
-        part_images=PART,
-        batch_size=2,
-    )
-
-
-@pytest.fixture
 def parts(tmp_path: Path, job: Job) -> NpzParts:
     made = NpzParts(tmp_path / "latents.npz")
     made.begin(job)

@@ -17,7 +17,7 @@ def test_a_run_records_whichever_opencv_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In a slim image it is the headless one, and training there ended in a traceback."""
-    from motorvae.training.train import _PACKAGES
+    from motorvae.training.setup.prepare import _PACKAGES
 
     installed = importlib.metadata.version
 

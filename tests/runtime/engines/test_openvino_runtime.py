@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +59,28 @@ def has_bf16() -> bool:
     import openvino as ov
 
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+PINNED = """
+import os, sys, threading
+from pathlib import Path
+import numpy as np
+from motorvae.runtime.engines.openvino_runtime import OpenVINOBackend
+backends = [OpenVINOBackend(Path(sys.argv[1]), threads=1) for _ in range(2)]
+usable, enough = os.sched_getaffinity(0), threading.Event()
+def work(backend):
+    batch = np.zeros((64, *backend.image_shape), backend.input_dtype)
+    while not enough.is_set():
+        backend.run(batch)
+threads = [threading.Thread(target=work, args=(one,)) for one in backends]
+for thread in threads:
+    thread.start()
+found = [os.sched_getaffinity(thread.native_id) for _ in range(2000) for thread in threads]
+enough.set()
+for thread in threads:
+    thread.join()
+print([one for one in found if one != usable][:1])
+"""
 
 
 def test_both_engines_give_the_same_latents(small_bundle: Path) -> None:
@@ -166,3 +190,12 @@ def test_without_the_package_one_line_says_how_to_get_it() -> None:
     )
     assert "pip install 'motorvae[openvino]'" in done.stdout
     assert "--backend onnx" in done.stdout
+
+
+def test_engines_of_one_thread_are_not_pinned_to_the_same_core(
+    python: Callable[..., Any], small_bundle: Path
+) -> None:
+    """Two of them in one process took turns on one core, and the other was idle."""
+    done = python(PINNED, small_bundle / "encoder.onnx")
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout == "[]\n"

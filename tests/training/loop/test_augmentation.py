@@ -94,3 +94,16 @@ def test_the_same_seed_changes_alike_and_others_do_not(kinds: tuple[Augmentation
     assert not torch.equal(once, other)
     assert once.shape == images.shape
     assert once.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kinds", [*[(one,) for one in KINDS], KINDS])
+def test_processes_that_share_a_batch_change_it_as_one_does(
+    kinds: tuple[Augmentation, ...],
+) -> None:
+    images = _images(count=8)
+    whole = _changed(kinds, images, 1)
+    for begin, end in ((0, 3), (3, 8)):
+        generator = torch.Generator().manual_seed(1)
+        part = augmented(images[begin:end], kinds, generator, begin=begin, whole=8)
+        for one, other in zip(part, whole, strict=True):
+            assert torch.equal(one, other[begin:end])

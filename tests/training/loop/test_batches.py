@@ -9,7 +9,7 @@ import torch
 
 from motorvae.runtime.core.errors import DataError
 from motorvae.training.dataset import DataSet
-from motorvae.training.loop.batches import HeldOutBatches, TrainBatches
+from motorvae.training.loop.batches import HeldOutBatches, TrainBatches, share_of
 from motorvae.training.loop.schedule import Plan, Position, Schedule
 from motorvae.training.options import TrainOptions
 
@@ -142,6 +142,52 @@ def test_ranks_share_an_epoch_without_overlap(options: TrainOptions) -> None:
     assert sorted(chain(*train[0], *train[1])) == list(range(23))
     assert len(held_out[0]) == len(held_out[1]) == 2
     assert sorted(chain(*held_out[0], *held_out[1])) == list(range(23, 30))
+
+
+@pytest.mark.parametrize(("images", "held_out"), [(22, 7), (40, 3), (33, 5), (12, 4)])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_step_has_the_same_images_however_many_ranks_share_it(
+    images: int, held_out: int, ranks: int, options: TrainOptions
+) -> None:
+    data = _data(images, held_out)
+    one = _schedule(data, options, batch_size=4 * ranks, seed=3)
+    many = _schedule(data, options, batch_size=4, seed=3, ranks=ranks)
+    assert many.plan.step_size == one.plan.step_size
+    for kind, count, batches in (
+        ("train", images, one.plan.epoch_batches),
+        ("held out", held_out, many.plan.held_out_batches),
+    ):
+        whole, *parts = (
+            [
+                _rows(batch)
+                for batch in (
+                    TrainBatches(data, schedule, rank)
+                    if kind == "train"
+                    else HeldOutBatches(data, schedule.plan, rank)
+                )
+            ]
+            for schedule, rank in ((one, 0), *((many, rank) for rank in range(ranks)))
+        )
+        if kind == "train" or one.plan.held_out_batches == batches:
+            assert [list(chain(*step)) for step in zip(*parts, strict=True)] == whole
+        for rank, steps in enumerate(parts):
+            for index, rows in enumerate(steps):
+                part = share_of(count, batches, index, ranks=ranks, rank=rank)
+                assert len(rows) == part.size > 0
+                step = [row for one in parts for row in one[index]]
+                assert rows == step[part.begin : part.begin + part.size]
+                assert len(step) == part.whole
+
+
+def test_a_run_keeps_its_batch_in_a_step_on_other_devices(options: TrainOptions) -> None:
+    options = replace(options, batch_size=4)
+    started = Plan(options, 23, 5, ranks=2)
+    for ranks in (1, 3):
+        resumed = Plan(options, 23, 5, ranks=ranks, started_on=2)
+        resumed.check()
+        assert (resumed.step_size, resumed.epoch_batches) == (8, started.epoch_batches) == (8, 3)
+    with pytest.raises(DataError, match=r"has 7 images, as it was started on 2, and 8 devices"):
+        Plan(options, 23, 8, ranks=8, started_on=2).check()
 
 
 def test_a_batch_larger_than_the_data_takes_all_of_it(options: TrainOptions) -> None:

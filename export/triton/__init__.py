@@ -1,0 +1,1 @@
+"""`motorvae-export --triton`: a bundle as a model repository of Triton Inference Server."""

@@ -1,0 +1,92 @@
+"""Parts, whose they are, and what is deleted of them."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motorvae.runtime.bulk.parts import Job, NpzParts, PartFacts
+from motorvae.runtime.bulk.rows import NUMBERS, Rows
+from motorvae.runtime.bulk.run import begun
+from motorvae.runtime.core.errors import OutputError
+
+FACTS = PartFacts(2, 0, "0" * 64)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, job: Job) -> NpzParts:
+    made = NpzParts(tmp_path / "latents.npz")
+    made.begin(job)
+    rows = Rows(
+        {name: ["a", "b"] for name in ("names", "sha256")} | {"reasons": ["", ""]},
+        {name: np.zeros(2, dtype) for name, dtype in NUMBERS.items()},
+        {"mu": np.zeros((2, 4), np.float32)},
+    )
+    for number in range(3):
+        made.save(number, rows, FACTS)
+    return made
+
+
+def _begun(parts: NpzParts, job: Job, *, restart: bool) -> None:
+    begun(parts, job, restart=restart, is_size_asked=False)
+
+
+def test_parts_that_no_job_is_with_are_of_nobody_knows_which_model(
+    parts: NpzParts, job: Job
+) -> None:
+    """As a kill leaves them while a folder is deleted."""
+    (parts.folder / "job.json").unlink()
+    _begun(parts, job, restart=False)
+    assert parts.finished() == []
+
+
+def test_parts_are_deleted_from_the_last_on_and_the_job_after_them(
+    parts: NpzParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted = []
+    unlink = Path.unlink
+
+    def noted(path: Path, *, missing_ok: bool = False) -> None:
+        deleted.append(path.name)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    parts.clear()
+    assert deleted == [*(f"part-00000{n}.npz" for n in (2, 1, 0)), "job.json"]
+    assert not parts.folder.exists()
+
+
+def test_what_others_put_there_stays(parts: NpzParts) -> None:
+    (parts.folder / "thesis.txt").write_text("years of work")
+    parts.clear()
+    assert [path.name for path in parts.folder.iterdir()] == ["thesis.txt"]
+
+
+def test_a_restart_deletes_what_a_link_leads_to(parts: NpzParts, job: Job, tmp_path: Path) -> None:
+    parts.folder.rename(tmp_path / "elsewhere")
+    parts.folder.symlink_to(tmp_path / "elsewhere")
+    _begun(parts, job, restart=True)
+    assert parts.finished() == []
+    assert parts.folder.is_symlink()
+
+
+def test_a_restart_that_cannot_delete_is_refused(parts: NpzParts, job: Job) -> None:
+    path = parts.path(1)
+    path.unlink()
+    path.mkdir()  # nobody, not even root, can unlink that
+    with pytest.raises(OutputError, match="cannot write"):
+        _begun(parts, job, restart=True)
+    assert parts.job() is not None
+
+
+@pytest.mark.parametrize("at", range(0, 2000, 37))
+def test_a_part_with_a_changed_byte_is_damaged_or_as_it_was(parts: NpzParts, at: int) -> None:
+    data = bytearray(parts.path(0).read_bytes())
+    data[at % len(data)] ^= 0x55
+    parts.path(0).write_bytes(data)
+    with contextlib.suppress(OutputError):
+        (found,) = parts.rows(1)
+        assert found.texts["names"] == ["a", "b"]
