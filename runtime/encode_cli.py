@@ -259,7 +259,6 @@ encode_main = Command(
         "--bundle": "the bundle is named with --model",
         "--device": "where the encoder runs is chosen with --backend or --provider",
         "--resume": "a run that was cut off goes on by itself; --restart begins anew",
-        "--threads-decode": "threads that decode are counted with --workers",
     },
 )
 """It cannot `--rebuild` an engine; `motorvae.commands` gives it the function that does."""

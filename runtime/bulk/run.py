@@ -17,7 +17,7 @@ from ..core.atomic_files import check_writable, set_aside
 from ..core.errors import ConfigError, DataError, OutputError, needed_for
 from ..core.spec import Matrix
 from ..core.text import printable
-from ..pixels.files.image_files import counted_remarks
+from ..pixels.files.image_files import CountedRemarks, counted_remarks
 from ..pixels.picture import MAX_PICTURE
 from ..sources.base import CaptureRequest
 from .encoded import Encoded, save_npz
@@ -228,11 +228,11 @@ def _encoded(
             progress.resumed += facts.count
             progress.changed()
 
-    said = list[tuple[str, str]]()
+    said = CountedRemarks()
     for rows in pool.rows(asked()):
         batch = waiting.popleft()
         progress.took(rows)
-        said += rows.remarks
+        said.add(rows.remarks)
         collected.append(rows)
         if batch.listing is not None:
             whole, collected = joined(collected), []
@@ -240,7 +240,7 @@ def _encoded(
             parts.save(batch.part, whole, facts)
             known.append(facts)
     parts.drop_from(len(known))  # of an earlier run, of what is no longer there
-    progress.remarks += counted_remarks(said)
+    progress.remarks += said.lines
     yield from known
 
 

@@ -120,17 +120,33 @@ def _readable_errors() -> Iterator[None]:
         raise ImageError(f"corrupt, cut short, or of a rare kind ({words})") from error
 
 
+class CountedRemarks:
+    """What is said of pictures, a line for each remark: the first picture, and how many more."""
+
+    def __init__(self) -> None:
+        self._count: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, remarks: Iterable[tuple[str, str]]) -> None:
+        """Count pairs of a picture's name and what is said of it."""
+        for name, remark in remarks:
+            self._count[remark] += 1
+            self._first.setdefault(remark, name)
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each remark so far."""
+        return [
+            f"{self._first[remark]}{f' and {number - 1} more' if number > 1 else ''}: {remark}"
+            for remark, number in self._count.items()
+        ]
+
+
 def counted_remarks(remarks: Iterable[tuple[str, str]]) -> list[str]:
-    """Make one line of each remark, of pairs of a picture's name and what is said of it."""
-    count: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for name, remark in remarks:
-        count[remark] += 1
-        first.setdefault(remark, name)
-    return [
-        f"{first[remark]}{f' and {number - 1} more' if number > 1 else ''}: {remark}"
-        for remark, number in count.items()
-    ]
+    """Make one line of each remark; see `CountedRemarks`."""
+    counted = CountedRemarks()
+    counted.add(remarks)
+    return counted.lines
 
 
 def content_of_file(path: Path, limit: PictureLimit) -> bytes:

@@ -208,3 +208,12 @@ def test_what_is_no_jpeg_is_fitted_from_all_of_it() -> None:
     found = fitted_from_bytes(cv2.imencode(".png", image)[1].tobytes(), ModelSpec())
     assert np.array_equal(found.pixels, fitted(image, ModelSpec()))
     assert found.shape == (300, 500)
+
+
+def test_remarks_are_counted_as_they_come() -> None:
+    from motorvae.runtime.pixels.files.image_files import CountedRemarks
+
+    counted = CountedRemarks()
+    counted.add([("a.jpg", "is long"), ("b.jpg", "is wide")])
+    counted.add([("c.jpg", "is long")])
+    assert counted.lines == ["a.jpg and 1 more: is long", "b.jpg: is wide"]
