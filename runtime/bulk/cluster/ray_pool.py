@@ -9,10 +9,14 @@ import pickle
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import metadata
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any, cast
 
 from ...bundle.load import Bundle
@@ -32,7 +36,7 @@ WINDOW_IMAGES = 1 << 17
 """For each worker: what is listed at once, so that memory does not grow with the data set."""
 _WINDOW_BYTES = 128 << 20  # for each worker: of pictures that are sent along, and of latents
 _TASK_BYTES = 32 << 20
-_REACHABLE_WITHIN_S = 5.0
+_REACHABLE_WITHIN_S, _ANSWERS_WITHIN_S = 5.0, 30.0
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 _ON_PROCESSORS = {"cpu", "cpuexecutionprovider"}
 
@@ -252,7 +256,7 @@ def _standard_error_closed() -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse what is no address, or where nothing listens; Ray would wait for a minute."""
+    """Refuse what is no address, or where no Ray listens: Ray would wait, without a limit."""
     if address in {"auto", "local"}:
         return
     found = _ADDRESS.fullmatch(address)
@@ -268,6 +272,17 @@ def _check_address(address: str) -> None:
         raise ConfigError(
             f"address={address!r}: cannot be reached ({error.strerror or error}): start the "
             "cluster's head with `ray start --head`, and give the address that it prints"
+        ) from error
+    # Asked in a process of its own: joining what is no cluster has no time limit.
+    asked = [sys.executable, "-m", "ray.scripts.scripts", "status", f"--address={address}"]
+    quiet: Any = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
+    try:
+        subprocess.run(asked, check=True, timeout=_ANSWERS_WITHIN_S, **quiet)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise ConfigError(
+            f"address={address!r}: what listens there is no Ray cluster of version "
+            f"{metadata.version('ray')}, or does not answer within {_ANSWERS_WITHIN_S:.0f} s: see "
+            f"what `ray status --address={address}` says"
         ) from error
 
 
