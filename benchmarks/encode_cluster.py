@@ -2,12 +2,15 @@
 
 In turns, over the same images and on one core and then two, so that a busy machine slows all:
 
+- `plain`: a script of one thread that decodes and encodes in turn, as of `encode_rates`;
+- `floor`: decoding alone and the engines alone on these cores, their times added up;
 - `local`: what motorvae-encode does on these cores, without its files;
 - `ray`: the same with `--engine ray` on a cluster of one node with these cores, a worker for each.
 
-A rate is that of all tasks but the first, and `start_s` the seconds until that was done. Ray's own
-processes have the same cores as its workers. The last line is JSON, with medians of all turns; the
-shares are medians of what each turn gives.
+A rate of `ray` is that of all tasks but the first of each worker, and `start_s` the seconds until
+those were done.
+Ray's own processes have the same cores as its workers. The last line is JSON, with medians of all
+turns; the shares are medians of what each turn gives.
 """
 
 from __future__ import annotations
@@ -17,18 +20,19 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 from ..runtime.bulk.cluster.ray_pool import ClusterRequest, RayPool
 from ..runtime.bulk.encoder_pool import EncoderPool, PoolRequest
 from ..runtime.bulk.item import Item
-from ..runtime.bulk.run import DataRequest, Pool
-from ..runtime.bundle.load import load_bundle
+from ..runtime.bulk.run import DataRequest
+from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.core.errors import UsageError
 from ..runtime.engines.open import EngineRequest
-from ..runtime.pixels.picture import limit_for
+from ..runtime.pixels.picture import MAX_PICTURE, limit_for
+from .encode_rates import Ways, batches_of, plain, seconds_of
 
 TURNS = 3
 _BATCH = 16
@@ -42,21 +46,12 @@ def main(words: Sequence[str]) -> int:
     items = list(islice(DataRequest(tuple(words[1:])).inputs(bundle), _MOST_IMAGES))
     if len(items) < 4 * _TASK_IMAGES:
         raise UsageError(f"{len(items)} images are too few: give {4 * _TASK_IMAGES} or more")
-    limit = limit_for(bundle.spec, 200.0)
     usable = sorted(os.sched_getaffinity(0))
     found: dict[str, list[float]] = {}
     for _ in range(TURNS):
         for cores in range(1, min(2, len(usable)) + 1):
             os.sched_setaffinity(0, usable[:cores])
-            with EncoderPool(bundle, PoolRequest(EngineRequest(), limit, cores)) as here:
-                local, _ = _rate(here, items)
-            begin_s = time.perf_counter()
-            request = PoolRequest(EngineRequest(), limit, 1)
-            with RayPool(bundle, request, ClusterRequest("local", _TASK_IMAGES)) as workers:
-                opened_s = time.perf_counter() - begin_s
-                by_ray, first_s = _rate(workers, items)
-            turn = {"local": local, "ray": by_ray, "share": by_ray / local}
-            turn["start_s"] = opened_s + first_s
+            turn = _turn(bundle, items, cores)
             for name, value in turn.items():
                 found.setdefault(f"{name} of {cores}", []).append(value)
             print(cores, turn, file=sys.stderr)
@@ -65,20 +60,33 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _rate(pool: Pool, items: Sequence[Item]) -> tuple[float, float]:
-    """Return images/s after the first task, and the seconds until that was done."""
+def _turn(bundle: Bundle, items: Sequence[Item], cores: int) -> dict[str, float]:
+    limit = limit_for(bundle.spec, MAX_PICTURE)
+    plain_s = seconds_of(lambda: plain(bundle, items))
+    with EncoderPool(bundle, PoolRequest(EngineRequest(), limit, cores)) as here:
+        ways = Ways(here, items, _BATCH)
+        floor_s = seconds_of(ways.decode) + seconds_of(ways.encode)
+        local_s = seconds_of(ways.pipeline)
+    begin_s = time.perf_counter()
+    request = PoolRequest(EngineRequest(), limit, 1)
+    with RayPool(bundle, request, ClusterRequest("local", _TASK_IMAGES)) as workers:
+        opened_s = time.perf_counter() - begin_s
+        by_ray, first_s = _rate(workers, items, cores * _TASK_IMAGES)
+    images = len(items)
+    turn = {"plain": images / plain_s, "floor": images / floor_s, "local": images / local_s}
+    turn |= {"ray": by_ray, "start_s": opened_s + first_s, "ray to local": by_ray / turn["local"]}
+    return turn | {f"{name} to floor": turn[name] / turn["floor"] for name in ("local", "ray")}
+
+
+def _rate(pool: RayPool, items: Sequence[Item], first: int) -> tuple[float, float]:
+    """Return images/s after the first ones, and the seconds until these were done."""
     begin_s = time.perf_counter()
     first_s, count = 0.0, 0
-    for rows in pool.rows(_batches(items)):
+    for rows in pool.rows(batches_of(items, _BATCH)):
         count += len(rows)
-        if count == _TASK_IMAGES:
+        if count == first:
             first_s = time.perf_counter() - begin_s
-    return (count - _TASK_IMAGES) / (time.perf_counter() - begin_s - first_s), first_s
-
-
-def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]
+    return (count - first) / (time.perf_counter() - begin_s - first_s), first_s
 
 
 if __name__ == "__main__":

@@ -38,6 +38,12 @@ _WINDOW_BYTES = 128 << 20  # for each worker: of pictures that are sent along, a
 _TASK_BYTES = 32 << 20
 _REACHABLE_WITHIN_S, _ANSWERS_WITHIN_S = 5.0, 30.0
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that this will be so
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # no thread that is left over starts it again
+}
 _ON_PROCESSORS = {"cpu", "cpuexecutionprovider"}
 
 
@@ -62,6 +68,7 @@ class RayPool(Closing):
         if request.engine.rebuild:
             raise ConfigError("--rebuild builds for this machine: leave it out, or --engine ray")
         self._cluster, self._bundle = cluster, bundle
+        os.environ |= _SETTINGS  # read at the import
         with needed_for("encoding on a cluster", extra="ray", package="ray"):
             import ray  # noqa: PLC0415  # optional
             import ray.data  # noqa: PLC0415
@@ -171,7 +178,7 @@ class RayPool(Closing):
         )
         expected = 0
         found = mapped.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
-        with _ray_errors(ray):
+        with _Execution(mapped), _ray_errors(ray):
             for table in found:
                 pairs = zip(*(table.column(name) for name in ("number", "content")), strict=True)
                 for number, content in pairs:
@@ -202,6 +209,20 @@ class RayPool(Closing):
         self._ray.shutdown()
 
 
+class _Execution(Closing):
+    """What Ray Data runs for a data set in threads of its own, which outlive an iteration.
+
+    Where Ray ends under them they end the process with code 1, or start Ray anew.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def close(self) -> None:
+        """Stop it, and wait for that."""
+        self._dataset._synchronize_progress_bar()  # noqa: SLF001  # there is no other way to
+
+
 def _files_of(folder: Path) -> dict[str, bytes]:
     """Read a bundle's files; workers check their hashes."""
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -215,11 +236,6 @@ def _connect(ray: Any, address: str | None) -> None:
     """
     asked = address or os.environ.get("RAY_ADDRESS") or "local"
     _check_address(asked)
-    os.environ |= {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that this will be so
-        "RAY_BACKEND_LOG_LEVEL": "fatal",
-    }
     own = {"num_cpus": default_threads(), "include_dashboard": False} if asked == "local" else {}
     before = signal.getsignal(signal.SIGTERM)
     try:

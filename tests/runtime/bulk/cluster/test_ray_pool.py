@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,86 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-psutil = pytest.importorskip("psutil")
+from .nodes import Nodes, environment
+
 pytest.importorskip("ray")
 
 IMAGES = 480
 PART_IMAGES = 24
-
-
-class Nodes:
-    """A head and one node more, each a tree of processes on this machine, with one core each."""
-
-    def __init__(self, folder: str) -> None:
-        self._log = Path(folder) / "ray.txt"
-        self._folder, self.address = folder, ""
-        self.trees, self._started = list[Any](), list[subprocess.Popen[bytes]]()
-
-    def start(self) -> None:
-        port = _free_port()
-        # A node that is gone is noticed within two seconds, and not after half a minute.
-        quick = '{"health_check_period_ms":500,"health_check_timeout_ms":1000}'
-        self.add(
-            "--head", f"--port={port}", f"--temp-dir={self._folder}", f"--system-config={quick}"
-        )
-        self.address = f"127.0.0.1:{port}"
-        self.add(f"--address={self.address}")
-
-    def add(self, *args: str) -> None:
-        """Start a node, and wait until the cluster has it."""
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *args, "--block"]
-        command += ["--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-        command += [f"--object-store-memory={100 << 20}"]
-        if "--head" in args:
-            command += ["--include-dashboard=false"]
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, env=_environment()
-            )
-        self._started.append(process)
-        self.trees.append(psutil.Process(process.pid))
-        end_s = time.monotonic() + 120
-        while self._log.read_bytes().count(b"Ray runtime started.") < len(self.trees):
-            assert process.poll() is None, self._log.read_text()
-            assert time.monotonic() < end_s, self._log.read_text()
-            time.sleep(0.1)  # there is nothing to wait on but what it prints
-
-    def workers(self, number: int) -> list[str]:
-        """What the processes of a node call themselves; Ray says what one of them runs."""
-        names = []
-        for process in self._processes(number):
-            with contextlib.suppress(psutil.Error):
-                names.append(" ".join(process.cmdline()))
-        return names
-
-    def kill(self, number: int) -> None:
-        """SIGKILL to every process of a node."""
-        for process in self._processes(number):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-
-    def _processes(self, number: int) -> Sequence[Any]:
-        with contextlib.suppress(psutil.Error):
-            return [self.trees[number], *self.trees[number].children(recursive=True)]
-        return []
-
-    def close(self) -> None:
-        for number in reversed(range(len(self.trees))):
-            self.kill(number)
-        for process in self._started:
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def _environment() -> dict[str, str]:
-    # Ray gives its workers little of a busy machine, which here is the one of all nodes.
-    return os.environ | {"RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +77,7 @@ def test_a_node_that_is_killed_loses_and_doubles_nothing(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(),
+        env=environment(),
         cwd=tmp_path,
     ) as process:
         end_s = time.monotonic() + 240
@@ -198,7 +122,7 @@ def test_what_one_machine_began_a_cluster_goes_on_with(
 
     def stopped(words: Sequence[str], wanted: int, signal_: signal.Signals) -> tuple[int, str]:
         with subprocess.Popen(
-            words, stderr=subprocess.PIPE, text=True, env=_environment()
+            words, stderr=subprocess.PIPE, text=True, env=environment()
         ) as process:
             end_s = time.monotonic() + 240
             while len(list(parts.glob("part-*"))) < wanted:
@@ -211,12 +135,12 @@ def test_what_one_machine_began_a_cluster_goes_on_with(
 
     stopped(command, 2, signal.SIGKILL)
     code, errors = stopped(on_cluster, 6, signal.SIGINT)
-    assert code == 130
+    assert code == 130, errors
     assert f"are kept in {parts}: the same command goes on there" in errors
     assert "Traceback" not in errors
     kept = len(list(parts.glob("part-*")))
     done = subprocess.run(
-        on_cluster, capture_output=True, text=True, timeout=240, env=_environment(), check=False
+        on_cluster, capture_output=True, text=True, timeout=240, env=environment(), check=False
     )
     assert f"{kept * PART_IMAGES} of them by an earlier run" in done.stderr
     alone = tmp_path / "alone.npz"
