@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,15 +29,16 @@ from ..encoder_pool import PoolRequest
 from ..item import Item
 from ..rows import Rows
 from .layout import Layout, layout_of
+from .task_source import Task, TaskSource, table_of
 from .worker import Answer, Facts, Worker, WorkerRequest
 
 TASK_IMAGES = 1024
 """Of one task, at most: what a worker that dies has to be done again."""
-WINDOW_IMAGES = 1 << 17
-"""For each worker: what is listed at once, so that memory does not grow with the data set."""
-_WINDOW_BYTES = 128 << 20  # for each worker: of pictures that are sent along, and of latents
 _TASK_BYTES = 32 << 20
 _REACHABLE_WITHIN_S, _ANSWERS_WITHIN_S = 5.0, 30.0
+_THREADS_END_WITHIN_S = 30.0
+_MOST_RETRIES = 8
+"""Of a task whose worker died: Ray's own is to try for ever what kills each worker."""
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -85,7 +87,8 @@ class RayPool(Closing):
             self._request = WorkerRequest(
                 own_version(), str(Path.cwd()), partial(self._ray.get, files), pool
             )
-            (facts,) = self._answers([pickle.dumps(None)])
+            asked = ray.data.from_arrow(table_of(0, pickle.dumps(None)))
+            (facts,) = self._answers(asked, 1)
             self.choice = cast("Facts", facts)
             # Else a node with a GPU could take another precision than one without.
             precise = replace(engine, precision=cast("Any", self.choice.precision))
@@ -113,73 +116,57 @@ class RayPool(Closing):
 
         BackendError where an encoder fails, a latent is not finite, or Ray gives up.
         """
-        tasks = self._tasks(batches)
-        while True:
-            self.layout = self._layout_now()
-            window = self._window(tasks)
-            if not window:
-                return
-            before = self._nodes()
-            for found in self._answers(window):
+        self.layout, before = self._layout_now(), self._nodes()
+        with TaskSource(self._ray, self._tasks(batches)) as source:
+            for found in self._answers(source.dataset, self.layout.count, source.waiting):
                 answer = cast("Answer", found)
+                source.waiting.popleft()
                 if answer.chosen != self.choice.chosen:
                     self._notes[f"some workers run on {answer.chosen}"] = None
                 self._notes |= dict.fromkeys(answer.notes)
                 yield from answer.rows
-            if lost := len(before.keys() - self._nodes().keys()):
-                nodes = "1 node was" if lost == 1 else f"{lost} nodes were"
-                self._notes[f"{nodes} lost; what it had was done on others"] = None
+            if source.problem is not None:
+                raise source.problem
+            if source.waiting:
+                raise BackendError(
+                    f"Ray gave no answer for {len(source.waiting)} tasks: run the same command "
+                    "again, and report it"
+                )
+        if lost := len(before.keys() - self._nodes().keys()):
+            nodes = "1 node was" if lost == 1 else f"{lost} nodes were"
+            self._notes[f"{nodes} lost; what it had was done on others"] = None
 
-    def _tasks(self, batches: Iterable[Sequence[Item]]) -> Iterator[tuple[bytes, int]]:
-        """Put batches together; yield tasks, with how many images there are in each."""
+    def _tasks(self, batches: Iterable[Sequence[Item]]) -> Iterator[Task]:
+        """Put batches together."""
         task, count, held = list[Sequence[Item]](), 0, 0
         for batch in batches:
             task.append(batch)
             count += len(batch)
             held += sum(item.held_bytes for item in batch)
             if count >= self._cluster.task_images or held >= _TASK_BYTES:
-                yield pickle.dumps(task, protocol=5), count
+                yield _task_of(task)
                 task, count, held = [], 0, 0
         if task:
-            yield pickle.dumps(task, protocol=5), count
+            yield _task_of(task)
 
-    def _window(self, tasks: Iterator[tuple[bytes, int]]) -> list[bytes]:
-        """Take as many tasks as all workers are busy with for a while."""
-        workers = self.layout.count
-        answer_bytes = 8 * self._bundle.spec.latent_size + 256  # of an image, about
-        images = workers * min(WINDOW_IMAGES, _WINDOW_BYTES // answer_bytes)
-        window, held = list[bytes](), 0
-        for task, count in tasks:
-            window.append(task)
-            images -= count
-            held += len(task)
-            if images <= 0 or held >= workers * _WINDOW_BYTES:
-                break
-        return window
-
-    def _answers(self, questions: Sequence[bytes]) -> Iterator[Answer | Facts]:
+    def _answers(
+        self, dataset: Any, workers: int, waiting: Sequence[Task] = ()
+    ) -> Iterator[Answer | Facts]:
         """Let Ray Data ask workers; yield their answers in the order of the questions."""
         ray = self._ray
-        import pyarrow as pa  # noqa: PLC0415  # Ray Data needs it
-
-        tables = [
-            pa.table({"number": [number], "content": pa.array([one], pa.large_binary())})
-            for number, one in enumerate(questions)
-        ]
-        size = min(self.layout.count, len(tables))
-        mapped = ray.data.from_arrow(tables).map_batches(
+        mapped = dataset.map_batches(
             Worker,
             fn_constructor_args=(self._request,),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=self.layout.cores,
             num_gpus=self.layout.gpus or None,
-            compute=ray.data.ActorPoolStrategy(size=size),
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            max_task_retries=_MOST_RETRIES,
         )
         expected = 0
-        found = mapped.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
-        with _Execution(mapped), _ray_errors(ray):
-            for table in found:
+        with _threads_ended(), _ray_errors(ray, waiting):
+            for table in _blocks(ray, mapped):
                 pairs = zip(*(table.column(name) for name in ("number", "content")), strict=True)
                 for number, content in pairs:
                     if number.as_py() != expected:
@@ -192,10 +179,6 @@ class RayPool(Closing):
                     if isinstance(answer, MotorVAEError):
                         raise answer
                     yield answer
-        if expected != len(tables):
-            raise BackendError(
-                f"Ray gave {expected} of {len(tables)} answers: run the same command again"
-            )
 
     def _nodes(self) -> dict[str, Mapping[str, float]]:
         """Return what each machine of the cluster has that is there now."""
@@ -209,18 +192,37 @@ class RayPool(Closing):
         self._ray.shutdown()
 
 
-class _Execution(Closing):
-    """What Ray Data runs for a data set in threads of its own, which outlive an iteration.
+def _task_of(batches: Sequence[Sequence[Item]]) -> Task:
+    names = [item.name for batch in batches for item in batch] or [""]
+    return Task(pickle.dumps(batches, protocol=5), names[0], names[-1])
 
-    Where Ray ends under them they end the process with code 1, or start Ray anew.
+
+def _blocks(ray: Any, dataset: Any) -> Iterator[Any]:
+    """Let Ray Data run, and yield the tables that come out, in order.
+
+    What runs for it ends with the last reference to the bundles, which nothing but this frame has.
     """
+    bundles = dataset.iter_internal_ref_bundles()
+    try:
+        for bundle in bundles:
+            for block, _ in bundle.blocks:
+                yield ray.get(block)
+    finally:
+        del bundles  # the frame itself may last, in the traceback of an interrupt
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
 
-    def close(self) -> None:
-        """Stop it, and wait for that."""
-        self._dataset._synchronize_progress_bar()  # noqa: SLF001  # there is no other way to
+@contextlib.contextmanager
+def _threads_ended() -> Iterator[None]:
+    """Wait for the threads that were started in the block, as long as they use Ray.
+
+    Where Ray ends under one, it ends the process, with code 1 and without a word.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - before:
+            thread.join(_THREADS_END_WITHIN_S)
 
 
 def _files_of(folder: Path) -> dict[str, bytes]:
@@ -256,6 +258,7 @@ def _connect(ray: Any, address: str | None) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = True
+    context.target_max_block_size = 1  # else tasks are put together, up to 128 MB of them
 
 
 @contextlib.contextmanager
@@ -303,7 +306,7 @@ def _check_address(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _ray_errors(ray: Any) -> Iterator[None]:
+def _ray_errors(ray: Any, waiting: Sequence[Task]) -> Iterator[None]:
     """Turn what Ray raises into a BackendError of one line."""
     try:
         yield
@@ -312,7 +315,7 @@ def _ray_errors(ray: Any) -> Iterator[None]:
     except (ray.exceptions.RayError, ray.data.exceptions.SystemException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[-1][:300] if lines else type(error).__name__
-        raise BackendError(
-            f"Ray gave up: {reason}; see that each node has the same motorVAE and Ray, and run "
-            "the same command again"
-        ) from error
+        at = "see that each node has the same motorVAE and Ray"
+        if waiting:
+            at = f"the first images without an answer are {waiting[0].first} to {waiting[0].last}"
+        raise BackendError(f"Ray gave up: {reason}; {at}; run the same command again") from error

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -151,6 +153,40 @@ def test_what_one_machine_began_a_cluster_goes_on_with(
         check=False,
     )
     _assert_same(output, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ctrl_c_ends_it_at_any_moment(small_bundle: Path, listing: Path, tmp_path: Path) -> None:
+    """On a cluster of its own, whose processes are in the terminal's group and get it, too."""
+    listing.write_text(20 * (listing.read_text() + "\n"))
+    dice = np.random.default_rng()
+    for number in range(6):
+        output = tmp_path / f"{number}.npz"
+        command = _command(listing, small_bundle, "--output", str(output), "--engine", "ray")
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+        ) as process:
+            while not list(tmp_path.glob(f"{number}.npz.parts/part-*")):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.005)  # there is nothing to wait on but the folder
+            time.sleep(dice.uniform(0, 1))  # the moment of the signal
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, errors
+        assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_a_listener_that_never_answers_is_refused(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        failed = encode(image_folder, "--engine", "ray", "--address", address)
+    assert "what listens there is no Ray cluster of version 2." in failed.error
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

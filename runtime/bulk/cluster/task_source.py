@@ -1,0 +1,103 @@
+"""TaskSource: what is listed here, as a data set of Ray Data, while workers are at it already."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from ...core.lifecycle import Closing
+
+WAITING = 4
+"""Tasks that are listed ahead of what Ray Data takes, which has some more of its own."""
+_ENDS_WITHIN_S = 5.0
+
+
+class Task(NamedTuple):
+    """Some batches for one worker, pickled."""
+
+    content: bytes
+    first: str  # name of the first image
+    last: str
+
+
+class TaskSource(Closing):
+    """Tasks that a thread of this process lists, and a reading task of Ray Data takes from a queue.
+
+    Queue and reading task run on this node, and take no core of it. Ray Data holds the reading back
+    where its memory for what waits is full, and the queue then holds the listing back.
+    """
+
+    def __init__(self, ray: Any, tasks: Iterator[Task]) -> None:
+        from ray.util.queue import Queue  # noqa: PLC0415  # of an extra
+        from ray.util.scheduling_strategies import (  # noqa: PLC0415
+            NodeAffinitySchedulingStrategy,
+        )
+
+        node = ray.get_runtime_context().get_node_id()
+        here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+        self._queue: Any = Queue(WAITING, actor_options={"num_cpus": 0, **here})
+        self.dataset = ray.data.read_datasource(
+            _datasource(ray, partial(_taken, self._queue)),
+            num_cpus=0,
+            ray_remote_args={"max_retries": 0, **here},
+            override_num_blocks=1,
+        )
+        self.waiting = deque[Task]()
+        """What has no answer yet, without its content."""
+        self.problem: BaseException | None = None
+        """What ended the listing before its end."""
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._list, args=(tasks,), daemon=True)
+        self._thread.start()
+
+    def _list(self, tasks: Iterator[Task]) -> None:
+        try:
+            for task in tasks:
+                self.waiting.append(task._replace(content=b""))
+                self._queue.put(task.content)
+                if self._is_closed:
+                    return
+        except BaseException as error:  # noqa: BLE001  # raised again by who iterates
+            self.problem = error
+        with contextlib.suppress(Exception):  # Ray has ended
+            self._queue.put(None)
+
+    def close(self) -> None:
+        """End the listing, as soon as it has the next task."""
+        self._is_closed = True
+        with contextlib.suppress(Exception):  # of Ray, which may have ended
+            self._queue.shutdown(force=True)
+        self._thread.join(_ENDS_WITHIN_S)
+
+
+def _datasource(ray: Any, read: Any) -> Any:
+    """Return what Ray Data reads by one task that calls this, and does not know how long."""
+    from ray.data.block import BlockMetadata  # noqa: PLC0415  # of an extra
+
+    class Source(ray.data.Datasource):  # type: ignore[misc]
+        def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
+            return [ray.data.ReadTask(read, BlockMetadata(None, None, None, None))]
+
+        def estimate_inmemory_data_size(self) -> None:
+            return None
+
+    return Source()
+
+
+def _taken(queue: Any) -> Iterator[Any]:
+    """Yield a table of one row for each task, `number` and `content`."""
+    number = 0
+    while (content := queue.get()) is not None:
+        yield table_of(number, content)
+        number += 1
+
+
+def table_of(number: int, content: bytes) -> Any:
+    """Return a table of one question."""
+    import pyarrow as pa  # noqa: PLC0415  # Ray Data needs it
+
+    return pa.table({"number": [number], "content": pa.array([content], pa.large_binary())})
