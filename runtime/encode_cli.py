@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -121,7 +122,8 @@ class EncodeOptions:
         )
         if self.run_by == "ray":
             task = min(self.part_images, TASK_IMAGES)
-            return RayPool(bundle, request, ClusterRequest(self.address, task))
+            cluster = ClusterRequest(self.address, task, partial(print_sentence, stderr_console()))
+            return RayPool(bundle, request, cluster)
         return EncoderPool(bundle, request, rebuild)
 
     def job(self, bundle: Bundle, pool: EncoderPool | RayPool) -> Job:

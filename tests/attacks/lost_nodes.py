@@ -48,8 +48,10 @@ def main() -> int:
     ):
         folder = Path(text)
         pictures = sorted(str(path.resolve()) for path in options.folder.iterdir())
-        lines = itertools.islice(itertools.cycle(pictures), IMAGES)
-        (folder / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+        names = [f"row{number}.jpg" for number in range(IMAGES)]
+        for name, picture in zip(names, itertools.cycle(pictures), strict=False):
+            (folder / name).symlink_to(picture)  # each row has a name of its own
+        (folder / "list.txt").write_text("\n".join(names), encoding="utf-8")
         command = [sys.executable, "-m", "motorvae", "encode", str(folder / "list.txt")]
         command += ["--model", str(options.bundle.resolve()), "--batch-size", "16"]
         command += ["--part-images", str(PART_IMAGES), "--provider", "cpu", "--output"]

@@ -19,13 +19,18 @@ class Layout:
     cores: int  # of each
     gpus: int  # of each: 0 or 1
     nodes: int  # machines that have room for one
+    idle: int = 0  # machines that have cores, but no room or no GPU
 
     def __str__(self) -> str:
         workers = "1 worker" if self.count == 1 else f"{self.count} workers"
         threads = "1 thread" if self.cores == 1 else f"{self.cores} threads"
         nodes = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
         each = f"{threads} and a GPU" if self.gpus else threads
-        return f"{workers} of {each} on {nodes}"
+        idle = ""
+        if self.idle:
+            idle = f"; {self.idle} more {'has' if self.idle == 1 else 'have'} no room"
+            idle += " or no GPU" if self.gpus else ""
+        return f"{workers} of {each} on {nodes}{idle}"
 
 
 def layout_of(
@@ -33,28 +38,30 @@ def layout_of(
 ) -> Layout:
     """Lay workers out on machines, which are given by what Ray says that they have.
 
-    With GPUs there is a worker for each, and no other; it has its share of the machine's cores.
-    On processors a worker has that many cores, up to eight, that leave the fewest idle on all
-    machines. ConfigError where there is room for none.
+    All workers are of one size, which is the one that leaves the fewest cores idle on all machines:
+    with GPUs of one GPU each, and on processors of up to eight cores. ConfigError where there is
+    room for none.
     """
-    on_gpus = [node for node in nodes if node.get("GPU", 0) >= 1] if uses_gpus else []
-    if on_gpus:
-        shares = (int(node.get("CPU", 0) // int(node["GPU"])) for node in on_gpus)
-        size = cores or max(1, min(shares))
-        counts = [int(min(node["GPU"], node.get("CPU", 0) // size)) for node in on_gpus]
-        return _checked(Layout(sum(counts), size, 1, _used(counts)), nodes)
     cpus = [int(node.get("CPU", 0)) for node in nodes]
+    gpus = [int(node.get("GPU", 0)) for node in nodes]
+    is_on_gpus = uses_gpus and any(gpus)
 
-    def room(size: int) -> int:
-        return sum(cpu // size for cpu in cpus)
+    def counts(size: int) -> list[int]:
+        if is_on_gpus:
+            return [min(gpu, cpu // size) for gpu, cpu in zip(gpus, cpus, strict=True)]
+        return [cpu // size for cpu in cpus]
 
-    sizes = range(1, MOST_CORES + 1)
-    best = cores or max(sizes, key=lambda size: (room(size) * size, size))
-    return _checked(Layout(room(best), best, 0, _used([cpu // best for cpu in cpus])), nodes)
+    def worth(size: int) -> tuple[int, int]:
+        """Cores at work, as decoding is most of it; of equal ones more GPUs, or fewer engines."""
+        workers = sum(counts(size))
+        return workers * size, workers if is_on_gpus else size
 
-
-def _used(counts: Sequence[int]) -> int:
-    return sum(count > 0 for count in counts)
+    most = max(cpus, default=0) if is_on_gpus else MOST_CORES
+    best = cores or max(range(1, max(most, 1) + 1), key=worth)
+    found = counts(best)
+    used = sum(count > 0 for count in found)
+    idle = sum(cpu > 0 for cpu in cpus) - used
+    return _checked(Layout(sum(found), best, int(is_on_gpus), used, idle), nodes)
 
 
 def _checked(layout: Layout, nodes: Sequence[Mapping[str, float]]) -> Layout:

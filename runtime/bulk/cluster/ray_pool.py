@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -55,6 +55,7 @@ class ClusterRequest:
 
     address: str | None = None  # None: that of RAY_ADDRESS, else this machine alone
     task_images: int = TASK_IMAGES
+    say: Callable[[str], None] = lambda _: None  # what is waited for
 
 
 class RayPool(Closing):
@@ -87,6 +88,7 @@ class RayPool(Closing):
             self._request = WorkerRequest(
                 own_version(), str(Path.cwd()), partial(self._ray.get, files), pool
             )
+            self._say_what_is_waited_for()
             asked = ray.data.from_arrow(table_of(0, pickle.dumps(None)))
             (facts,) = self._answers(asked, 1)
             self.choice = cast("Facts", facts)
@@ -96,6 +98,16 @@ class RayPool(Closing):
         except BaseException:
             self.close()
             raise
+
+    def _say_what_is_waited_for(self) -> None:
+        """Other jobs of the cluster may have its cores for hours; Ray waits without a word."""
+        free, layout = self._ray.available_resources(), self.layout
+        if free.get("CPU", 0) >= layout.cores and free.get("GPU", 0) >= layout.gpus:
+            return
+        self._cluster.say(
+            f"waiting for room for {layout}: other jobs have the cluster, of which "
+            f"{free.get('CPU', 0):.0f} cores and {free.get('GPU', 0):.0f} GPUs are free"
+        )
 
     @property
     def ood_remark(self) -> str:
@@ -275,9 +287,27 @@ def _standard_error_closed() -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse what is no address, or where no Ray listens: Ray would wait, without a limit."""
-    if address in {"auto", "local"}:
+    """Refuse what is no address, or where no Ray answers: Ray would wait, without a limit."""
+    if address == "local":
         return
+    option = f"--address={address}"
+    if address == "auto":
+        option = "--verbose"  # it finds the one of this machine itself
+    else:
+        _check_reachable(address)
+    # Asked in a process of its own: joining what is no cluster has no time limit.
+    asked = [sys.executable, "-m", "ray.scripts.scripts", "status", option]
+    quiet: Any = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
+    try:
+        subprocess.run(asked, check=True, timeout=_ANSWERS_WITHIN_S, **quiet)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise ConfigError(
+            f"address={address!r}: no Ray cluster of version {metadata.version('ray')} answers "
+            f"there within {_ANSWERS_WITHIN_S:.0f} s: see what `ray status {option}` says"
+        ) from error
+
+
+def _check_reachable(address: str) -> None:
     found = _ADDRESS.fullmatch(address)
     if found is None or int(found["port"]) > 65535:
         raise ConfigError(
@@ -291,17 +321,6 @@ def _check_address(address: str) -> None:
         raise ConfigError(
             f"address={address!r}: cannot be reached ({error.strerror or error}): start the "
             "cluster's head with `ray start --head`, and give the address that it prints"
-        ) from error
-    # Asked in a process of its own: joining what is no cluster has no time limit.
-    asked = [sys.executable, "-m", "ray.scripts.scripts", "status", f"--address={address}"]
-    quiet: Any = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
-    try:
-        subprocess.run(asked, check=True, timeout=_ANSWERS_WITHIN_S, **quiet)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise ConfigError(
-            f"address={address!r}: what listens there is no Ray cluster of version "
-            f"{metadata.version('ray')}, or does not answer within {_ANSWERS_WITHIN_S:.0f} s: see "
-            f"what `ray status --address={address}` says"
         ) from error
 
 

@@ -38,11 +38,14 @@ def nodes() -> Iterator[Nodes]:
 def listing(tmp_path: Path) -> Path:
     """Pictures that take some milliseconds each, one that is none among them."""
     dice = np.random.default_rng(3)
-    for number in range(8):
+    for number in range(7):
         picture = cv2.resize(dice.integers(0, 255, (9, 16, 3), np.uint8), (1920, 1080))
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    names = [f"{number % 8}.png" for number in range(IMAGES)]
+    # Each row has a name of its own, and no two tasks, of 24, begin with the same picture.
+    names = [f"row{number}.png" for number in range(IMAGES)]
+    for number, name in enumerate(names):
+        os.link(tmp_path / f"{number % 7}.png", tmp_path / name)
     names[100] = "bad.png"
     path = tmp_path / "list.txt"
     path.write_text("\n".join(names), encoding="utf-8")
@@ -177,6 +180,92 @@ def test_ctrl_c_ends_it_at_any_moment(small_bundle: Path, listing: Path, tmp_pat
         assert "Traceback" not in errors
 
 
+_HOLD = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+
+@ray.remote(num_cpus=1)
+class Held:
+    def ready(self):
+        return True
+
+held = [Held.remote() for _ in range(int(sys.argv[2]))]
+ray.get([one.ready.remote() for one in held])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_cluster_that_other_jobs_have_is_said_to_be_waited_for(
+    nodes: Nodes, small_bundle: Path, listing: Path, tmp_path: Path
+) -> None:
+    command = _command(listing, small_bundle, "--output", str(tmp_path / "ray.npz"))
+    command += ["--engine", "ray", "--address", nodes.address]
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, nodes.address, "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=environment()
+        ) as process:
+            assert process.stderr is not None
+            first = process.stderr.readline()
+            other.communicate("")
+            _, errors = process.communicate(timeout=240)
+    assert first == (
+        "waiting for room for 2 workers of 1 thread on 2 nodes: other jobs have the cluster, of "
+        "which 0 cores and 0 GPUs are free\n"
+    )
+    assert process.returncode == 1, errors  # for the one that does not decode
+    assert len(_arrays(tmp_path / "ray.npz")["names"]) == IMAGES - 1
+
+
+_POISON = """
+import os, sys
+from functools import partial
+from pathlib import Path
+from motorvae.runtime.bulk.cluster.ray_pool import ClusterRequest, RayPool
+from motorvae.runtime.bulk.encoder_pool import PoolRequest
+from motorvae.runtime.bulk.item import Item
+from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.core.errors import BackendError
+from motorvae.runtime.engines.open import EngineRequest
+from motorvae.runtime.pixels.picture import USUAL_LIMIT
+
+bundle = load_bundle(Path(sys.argv[1]))
+with RayPool(bundle, PoolRequest(EngineRequest(), USUAL_LIMIT), ClusterRequest("local")) as pool:
+    try:
+        items = [Item("before", partial(bytes, b"")), Item("poison", partial(os._exit, 1))]
+        list(pool.rows([items]))
+    except BackendError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_kills_each_worker_is_given_up(small_bundle: Path) -> None:
+    """As a picture does that crashes a decoder, or takes all memory of a node."""
+    done = subprocess.run(
+        [sys.executable, "-c", _POISON, str(small_bundle)],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=environment(),
+        check=False,
+    )
+    assert done.stdout.startswith("Ray gave up: "), done.stderr
+    assert "the first images without an answer are before to poison" in done.stdout
+
+
 @pytest.mark.slow
 def test_a_listener_that_never_answers_is_refused(
     encode: Callable[..., Any], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,7 +274,7 @@ def test_a_listener_that_never_answers_is_refused(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         failed = encode(image_folder, "--engine", "ray", "--address", address)
-    assert "what listens there is no Ray cluster of version 2." in failed.error
+    assert "no Ray cluster of version 2." in failed.error
     assert list(tmp_path.iterdir()) == []
 
 
