@@ -1,7 +1,7 @@
 """A million images through motorvae-encode, its memory and files watched from outside.
 
     python tests/soak/encode_soak.py BUNDLE FOLDER --count 1000000
-    python tests/soak/encode_soak.py BUNDLE FOLDER --count 1000000 -- --engine ray
+    python tests/soak/encode_soak.py BUNDLE FOLDER --more="--engine ray"
 
 FOLDER holds pictures, of which a list of `count` lines is made. Fails where a row is missing, twice
 or out of order, where resident memory at the end is 5 % above that after a tenth of the rows, or
@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("more", nargs="*")
+    parser.add_argument("--more", type=shlex.split, default=[])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)

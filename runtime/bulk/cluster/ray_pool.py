@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -29,7 +29,7 @@ from ..encoder_pool import PoolRequest
 from ..item import Item
 from ..rows import Rows
 from .layout import Layout, layout_of
-from .task_source import Task, TaskSource, table_of
+from .task_source import Task, TaskSource, alive_nodes, table_of
 from .worker import Answer, Facts, Worker, WorkerRequest
 
 TASK_IMAGES = 1024
@@ -37,6 +37,8 @@ TASK_IMAGES = 1024
 _TASK_BYTES = 32 << 20
 _REACHABLE_WITHIN_S, _ANSWERS_WITHIN_S = 5.0, 30.0
 _THREADS_END_WITHIN_S = 30.0
+_TASKS_AHEAD = 8
+"""For each worker: what is listed and has no answer yet."""
 _MOST_RETRIES = 8
 """Of a task whose worker died: Ray's own is to try for ever what kills each worker."""
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
@@ -128,15 +130,18 @@ class RayPool(Closing):
 
         BackendError where an encoder fails, a latent is not finite, or Ray gives up.
         """
-        self.layout, before = self._layout_now(), self._nodes()
-        with TaskSource(self._ray, self._tasks(batches)) as source:
-            for found in self._answers(source.dataset, self.layout.count, source.waiting):
-                answer = cast("Answer", found)
-                source.waiting.popleft()
-                if answer.chosen != self.choice.chosen:
-                    self._notes[f"some workers run on {answer.chosen}"] = None
-                self._notes |= dict.fromkeys(answer.notes)
-                yield from answer.rows
+        tasks, is_last = self._tasks(batches), False
+        while not is_last:
+            self.layout, before = self._layout_now(), alive_nodes(self._ray)
+            most = _TASKS_AHEAD * self.layout.count
+            with TaskSource(self._ray, tasks, most) as source:
+                for found in self._answers(source.dataset, self.layout.count, source.waiting):
+                    answer = cast("Answer", found)
+                    source.took_answer()
+                    if answer.chosen != self.choice.chosen:
+                        self._notes[f"some workers run on {answer.chosen}"] = None
+                    self._notes |= dict.fromkeys(answer.notes)
+                    yield from answer.rows
             if source.problem is not None:
                 raise source.problem
             if source.waiting:
@@ -144,9 +149,10 @@ class RayPool(Closing):
                     f"Ray gave no answer for {len(source.waiting)} tasks: run the same command "
                     "again, and report it"
                 )
-        if lost := len(before.keys() - self._nodes().keys()):
-            nodes = "1 node was" if lost == 1 else f"{lost} nodes were"
-            self._notes[f"{nodes} lost; what it had was done on others"] = None
+            if lost := len(before.keys() - alive_nodes(self._ray).keys()):
+                nodes = "1 node was" if lost == 1 else f"{lost} nodes were"
+                self._notes[f"{nodes} lost; what it had was done on others"] = None
+            is_last = source.is_last
 
     def _tasks(self, batches: Iterable[Sequence[Item]]) -> Iterator[Task]:
         """Put batches together."""
@@ -192,12 +198,9 @@ class RayPool(Closing):
                         raise answer
                     yield answer
 
-    def _nodes(self) -> dict[str, Mapping[str, float]]:
-        """Return what each machine of the cluster has that is there now."""
-        return {one["NodeID"]: one["Resources"] for one in self._ray.nodes() if one["Alive"]}
-
     def _layout_now(self) -> Layout:
-        return layout_of(list(self._nodes().values()), self._cores, uses_gpus=self._uses_gpus)
+        nodes = list(alive_nodes(self._ray).values())
+        return layout_of(nodes, self._cores, uses_gpus=self._uses_gpus)
 
     def close(self) -> None:
         """Leave the cluster; one that was started for this run ends."""

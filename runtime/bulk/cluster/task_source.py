@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from ...core.lifecycle import Closing
 
-WAITING = 4
-"""Tasks that are listed ahead of what Ray Data takes, which has some more of its own."""
 _ENDS_WITHIN_S = 5.0
+_LOOKS_EVERY_S = 2.0  # at which machines there are
 
 
 class Task(NamedTuple):
@@ -27,11 +27,13 @@ class Task(NamedTuple):
 class TaskSource(Closing):
     """Tasks that a thread of this process lists, and a reading task of Ray Data takes from a queue.
 
-    Queue and reading task run on this node, and take no core of it. Ray Data holds the reading back
-    where its memory for what waits is full, and the queue then holds the listing back.
+    Queue and reading task run on this node, and take no core of it. No more tasks than `most` are
+    without an answer at a time. Where machines join or are lost, nothing more is listed: what a
+    lost worker had waits for room for another one, which is there once the others have ended, and
+    a new source has workers on what there is then.
     """
 
-    def __init__(self, ray: Any, tasks: Iterator[Task]) -> None:
+    def __init__(self, ray: Any, tasks: Iterator[Task], most: int) -> None:
         from ray.util.queue import Queue  # noqa: PLC0415  # of an extra
         from ray.util.scheduling_strategies import (  # noqa: PLC0415
             NodeAffinitySchedulingStrategy,
@@ -39,7 +41,8 @@ class TaskSource(Closing):
 
         node = ray.get_runtime_context().get_node_id()
         here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
-        self._queue: Any = Queue(WAITING, actor_options={"num_cpus": 0, **here})
+        self._ray, self._most = ray, most
+        self._queue: Any = Queue(actor_options={"num_cpus": 0, **here})
         self.dataset = ray.data.read_datasource(
             _datasource(ray, partial(_taken, self._queue)),
             num_cpus=0,
@@ -48,30 +51,61 @@ class TaskSource(Closing):
         )
         self.waiting = deque[Task]()
         """What has no answer yet, without its content."""
+        self.is_last = False
+        """Whether all tasks are listed, once all have an answer."""
         self.problem: BaseException | None = None
         """What ended the listing before its end."""
-        self._is_closed = False
+        self._nodes = alive_nodes(ray).keys()
+        self._is_closed, self._looked_s = False, time.monotonic()
+        self._answered = threading.Event()
         self._thread = threading.Thread(target=self._list, args=(tasks,), daemon=True)
         self._thread.start()
 
+    def took_answer(self) -> None:
+        """Note that the first of those that wait has its answer."""
+        self.waiting.popleft()
+        self._answered.set()
+
     def _list(self, tasks: Iterator[Task]) -> None:
         try:
-            for task in tasks:
+            while self._has_room():
+                task = next(tasks, None)
+                if task is None:
+                    self.is_last = True
+                    break
                 self.waiting.append(task._replace(content=b""))
                 self._queue.put(task.content)
-                if self._is_closed:
-                    return
         except BaseException as error:  # noqa: BLE001  # raised again by who iterates
             self.problem = error
         with contextlib.suppress(Exception):  # Ray has ended
             self._queue.put(None)
 
+    def _has_room(self) -> bool:
+        """Wait until a task can be listed; return False where none is to be."""
+        while not self._is_closed:
+            self._answered.clear()
+            looked_s = time.monotonic()
+            if looked_s - self._looked_s > _LOOKS_EVERY_S:
+                self._looked_s = looked_s
+                if alive_nodes(self._ray).keys() != self._nodes:
+                    return False
+            if len(self.waiting) < self._most:
+                return True
+            self._answered.wait(_LOOKS_EVERY_S)
+        return False
+
     def close(self) -> None:
         """End the listing, as soon as it has the next task."""
         self._is_closed = True
+        self._answered.set()
         with contextlib.suppress(Exception):  # of Ray, which may have ended
             self._queue.shutdown(force=True)
         self._thread.join(_ENDS_WITHIN_S)
+
+
+def alive_nodes(ray: Any) -> dict[str, Mapping[str, float]]:
+    """Return what each machine of the cluster has that is there now, by its number."""
+    return {one["NodeID"]: one["Resources"] for one in ray.nodes() if one["Alive"]}
 
 
 def _datasource(ray: Any, read: Any) -> Any:
