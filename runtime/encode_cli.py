@@ -14,17 +14,15 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .bulk.encoder_pool import EncoderPool, PoolRequest
 from .bulk.inputs import Inputs, shown_text
-from .bulk.parts import Job, PartFacts, Parts
+from .bulk.parts import Job, PartFacts, Parts, begun, set_aside_complete
 from .bulk.run import (
     PART_IMAGES,
     DataRequest,
     Progress,
-    begun,
     encode_to_parts,
     finish,
     parts_of,
     refuse_nothing,
-    set_aside_complete,
 )
 from .bundle.load import Bundle, load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
@@ -70,6 +68,9 @@ class EncodeOptions:
     """Images in each part that is written as the run goes on: what is lost when it is killed."""
     restart: bool = False
     """Delete what a run that was cut off has left. By default it goes on from there."""
+    retry_failures: bool = False
+    """Of an earlier run of the same command, finished or cut off, try again what could not be read,
+    such as addresses of a server that was away. The rows take their places."""
     matrix: Matrix | None = None
     """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
     576 down, and BT.601 below. By default as the model was trained."""
@@ -95,6 +96,8 @@ class EncodeOptions:
             workers=self.workers,
         )
         request.check(self.output)
+        if self.restart and self.retry_failures:
+            raise ConfigError("restart=True and retry_failures=True: take one of them")
         if not 0 < self.ood_above <= 100:
             raise ConfigError(
                 f"ood_above={self.ood_above} is out of range: take a percentile above 0 and up to "
@@ -138,12 +141,14 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     parts = parts_of(options.output, bundle)
     inputs = request.inputs(bundle)
     with output_locked(options.output), options.pool(bundle, rebuild) as pool:
-        aside = set_aside_complete(parts, options.output, restart=options.restart)
+        retries = options.retry_failures
+        aside = set_aside_complete(parts, options.output, restart=options.restart, retries=retries)
         job = begun(
             parts,
             options.job(bundle, pool),
             restart=options.restart,
             is_size_asked=options.batch_size is not None,
+            retries=retries,
         )
         printed = len(pool.notes)
         engines = f"{pool.workers} threads, batches of {job.batch_size}"
@@ -154,9 +159,10 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
         print_remarks(console, bundle.folder, bundle.manifest.remarks)
         progress = Progress()
         try:
-            parts.begin(job)
+            if not job.is_complete:
+                parts.begin(job)
             with _bar(console, progress):
-                found = encode_to_parts(inputs, pool, parts, job, progress)
+                found = encode_to_parts(inputs, pool, parts, job, progress, retries=retries)
             if not any(part.count > part.failed for part in found):
                 parts.clear()
             refuse_nothing(inputs, found, progress)
@@ -179,9 +185,11 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
         shown = len(progress.failures)
         if progress.failed > shown:
             console.print(f"and {progress.failed - shown} more", style="yellow")
+        unread = sum(part.unread for part in found)
+        again = f"; --retry-failures tries {unread} again that could not be read" if unread else ""
         raise SourceError(
             f"{progress.failed} of {progress.count} did not decode and have no latent; the others "
-            f"are in {options.output}"
+            f"are in {options.output}{again}"
         )
 
 

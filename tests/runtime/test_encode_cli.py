@@ -235,3 +235,55 @@ def test_a_disk_that_fills_up_in_the_end_loses_no_part(
     assert f"12 images are kept in {output}.parts" in "".join(done.stderr.splitlines())
     assert "No space left on device" in done.stderr.splitlines()[-1]
     assert "12 of them by an earlier run" in encode(image_folder, "--output", output).stderr
+
+
+@pytest.mark.parametrize("output", ["latents.npz", "all.parquet"])
+def test_failures_are_retried_in_their_places(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, output: str
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("pyarrow")
+    files, path = fsspec.filesystem("memory"), tmp_path / output
+    names = [f"memory://flaky/{number}.png" for number in range(10)]
+    listing = tmp_path / "list.txt"
+    listing.write_text("\n".join(names))
+    for number in (0, 3, 4, 9):
+        data = (image_folder / f"frame{number}.png").read_bytes()
+        files.pipe(f"/flaky/{number}.png", data)
+    options = (listing, "--output", path, "--part-images", 4)
+    try:
+        done = encode(*options)
+        assert done.code == 1
+        assert done.stderr.endswith("--retry-failures tries 6 again that could not be read\n")
+        done = encode(*options, "--retry-failures", "--every", 2)
+        assert f"{path}" in done.error
+        assert "holds a result with another every" in done.error
+        for number in range(10):
+            files.pipe(f"/flaky/{number}.png", (image_folder / f"frame{number}.png").read_bytes())
+        done = encode(*options, "--retry-failures")
+        assert done.code == 0
+        assert f"10 latents of {listing} in {path}, 4 of them by an earlier run" in done.stderr
+    finally:
+        files.rm("/flaky", recursive=True)
+    if output.endswith(".npz"):
+        assert (tmp_path / "latents.1.npz").exists()
+        assert not (tmp_path / "latents.npz.parts").exists()
+        with np.load(path) as held:
+            assert held["names"].tolist() == names
+    else:
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        assert table["name"].to_pylist() == names
+        assert {*table["status"].to_pylist()} == {"ok"}
+
+
+def test_without_failures_that_may_pass_nothing_is_retried(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "latents.npz"
+    assert encode(image_folder, "--output", output, "--retry-failures").code == 0
+    before = output.read_bytes()
+    done = encode(image_folder, "--output", output, "--retry-failures")
+    assert "nothing of it is known that another try may read" in done.error
+    assert "take one of them" in encode(image_folder, "--restart", "--retry-failures").error
+    assert [path.name for path in tmp_path.iterdir()] == ["latents.npz"]
+    assert output.read_bytes() == before

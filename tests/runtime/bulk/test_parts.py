@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.runtime.bulk.parts import Job, NpzParts, PartFacts
+from motorvae.runtime.bulk.parts import Job, NpzParts, PartFacts, begun
 from motorvae.runtime.bulk.rows import NUMBERS, Rows
-from motorvae.runtime.bulk.run import begun
 from motorvae.runtime.core.errors import OutputError
 
 FACTS = PartFacts(2, 0, "0" * 64)
