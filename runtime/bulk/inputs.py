@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ..core.errors import ConfigError, SourceError
 from ..core.frame import Gap
-from ..core.redaction import without_credentials
+from ..core.redaction import name_of_address, without_credentials
 from ..core.spec import ModelSpec
 from ..core.text import printable
 from ..pixels.files.image_files import content_of_file
@@ -140,7 +140,7 @@ def _remote_input(text: str, request: InputRequest) -> _Input:
         return _Video(SourceSpec.parse(text), request)
     check_address(text)
     if is_shard:
-        return _Shards(Shard(without_credentials(text), remote_file(text), request.limit))
+        return _Shards(Shard(name_of_address(text), remote_file(text), request.limit))
     return _Address(text, request) if is_image else _RemoteFolder(text, request)
 
 
@@ -314,5 +314,5 @@ def _stamp(path: Path) -> str:
 
 def address_item(address: str, limit: PictureLimit) -> Item:
     """Return the item of a picture at an address."""
-    name = printable(without_credentials(address))
+    name = printable(name_of_address(address))
     return Item(name, lambda: remote_content(address, limit))

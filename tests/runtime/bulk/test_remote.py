@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from motorvae.runtime.bulk.encoded import Encoded
+from motorvae.runtime.bulk.inputs import Inputs
 from motorvae.runtime.core.errors import MissingDependencyError, SourceError
 
 fsspec = pytest.importorskip("fsspec")
@@ -84,10 +85,24 @@ def test_pictures_of_a_web_server(
     encoded = encoded_of(
         [f"{web}/frame3.png", f"{web}/nowhere.png", f"{web}/frame5.png?key=secret"]
     )
-    assert encoded.names == [f"{web}/frame3.png", f"{web}/frame5.png"]
+    assert encoded.names[0] == f"{web}/frame3.png"
+    assert re.fullmatch(rf"{web}/frame5\.png\?~[0-9a-f]{{12}}", encoded.names[1])
     assert np.allclose(encoded.mu, encoded_of([image_folder]).mu[[3, 5]], atol=1e-6)
     (gap,) = encoded.gaps
     assert gap.reason == "cannot be read: there is no such file"
+
+
+def test_addresses_that_differ_in_their_query_are_told_apart_however_they_are_signed(
+    inputs_of: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    listing = tmp_path / "list.txt"
+
+    def names(signature: str) -> list[tuple[str, str]]:
+        lines = [f"https://host/get?id={n}&Expires={signature}&sig={signature}" for n in range(3)]
+        listing.write_text("\n".join(lines))
+        return [(item.name, item.stamp) for item in inputs_of(listing)]
+
+    assert names("123") == names("456") == [(f"https://host/get?id={n}", "") for n in range(3)]
 
 
 def test_a_file_whose_length_is_not_said_is_read_whole(
