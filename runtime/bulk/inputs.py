@@ -25,7 +25,7 @@ from ..sources.image_list import LazyImageList, natural_key
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .item import Item
-from .listings import LIST_SUFFIXES, TABLE_SUFFIX, listed_lines, listed_table
+from .listings import LIST_SUFFIXES, TABLE_SUFFIX, BadLine, listed_lines, listed_table
 from .remote import RemoteFolder, check_address, reads_web, remote_content, remote_file
 from .tar_shards import SHARD_SUFFIXES, Shard, unreadable
 
@@ -252,7 +252,10 @@ class _Listing:
         self.remarks = []
         with closing(lines) as texts:
             for text in texts:
-                if not text:
+                if isinstance(text, BadLine):
+                    name = f"{printable(str(self._path))}:{text.number}"
+                    yield unreadable(name, f"the line {text.reason}")
+                elif not text:
                     empty += 1
                 elif _ADDRESS.match(text):
                     yield address_item(text, self._request.limit)
