@@ -126,6 +126,7 @@ class EncodeOptions:
             track=self.track,
             max_picture=self.max_picture,
             precision=pool.choice.precision,
+            engines=(pool.choice.backend.name,),
             ood_above=self.ood_above if self.ood else None,
             part_images=self.part_images,
             batch_size=self.batch_size or pool.best_batch_size(),
@@ -154,6 +155,9 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
         engines = f"{pool.workers} threads, batches of {job.batch_size}"
         what = f"{inputs.name} -> {pool.choice.chosen} -> {options.output}; {engines}"
         print_sentence(console, what + pool.choice.remarks)
+        if len(job.engines) > 1:
+            made = f"what is there was encoded by {' and by '.join(job.engines[:-1])}"
+            print_sentence(console, f"{made}: {job.precision} latents are equal within the gate")
         if pool.ood_remark:
             print_sentence(console, pool.ood_remark)
         print_remarks(console, bundle.folder, bundle.manifest.remarks)

@@ -40,17 +40,39 @@ class Job(StrictModel):
     track: int | None
     max_picture: float
     precision: str
+    engines: tuple[str, ...]  # that made the parts, with their versions, in their order
     ood_above: float | None
     part_images: int
     batch_size: int
     is_complete: bool = False
 
     def differences(self, other: Job, *, but: frozenset[str] = frozenset()) -> list[str]:
-        """Name what is not the same in another one, as its options are called."""
-        fields = set(type(self).model_fields) - {"schema_version", "is_complete", *but}
-        return sorted(
+        """Name what is not the same in another one, as its options are called.
+
+        Two engines of one precision give latents that are equal within the gate, but for INT8:
+        each of them has a graph with a quantization of its own.
+        """
+        fields = set(type(self).model_fields) - {"schema_version", "is_complete", "engines", *but}
+        found = [
             name.replace("_", "-") for name in fields if getattr(self, name) != getattr(other, name)
-        )
+        ]
+        if self.precision != other.precision:
+            found.remove("precision")
+            found.append(f"precision ({self.precision}, and here {other.precision})")
+        elif self.precision == "int8" and _kinds(self) != _kinds(other):
+            here = other.engines[0]
+            found.append(f"engine for INT8 ({' and '.join(self.engines)}, and here {here})")
+        return sorted(found)
+
+    def with_engines(self, others: tuple[str, ...]) -> Job:
+        """Return the job as further engines go on with it."""
+        return self.model_copy(update={"engines": tuple(dict.fromkeys(self.engines + others))})
+
+
+def _kinds(job: Job) -> set[str]:
+    """Return the engines of a job without their versions."""
+    words = (name.split() for name in job.engines)
+    return {" ".join(one for one in name if not any(map(str.isdigit, one))) for name in words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +230,7 @@ def begun(
             f"{parts.folder} holds {what} with another {', '.join(others)}: "
             f"finish it with the same options; {RESTART}"
         )
-    return earlier
+    return earlier.with_engines(job.engines)
 
 
 def set_aside_complete(

@@ -141,9 +141,15 @@ def test_a_run_of_another_job_is_refused_until_it_is_said_what_to_do(
         f"{output}.parts holds a run that was cut off, with another every: finish it with the same "
         "options; to begin anew, say --restart"
     )
+    noted = tmp_path / "latents.npz.parts" / "job.json"
+    written = noted.read_text()
+    assert "ONNX Runtime" in written
+    noted.write_text(written.replace("ONNX Runtime", "Other Runtime"))
     done = encode(image_folder, *common)
     assert done.code == 0
     assert f"12 latents of {image_folder} in {output}, 8 of them by an earlier run" in done.stderr
+    assert "encoded by Other Runtime" in done.stderr
+    assert ": fp32 latents are equal within the gate" in done.stderr
     assert not (tmp_path / "latents.npz.parts").exists()
 
 

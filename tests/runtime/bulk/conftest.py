@@ -62,6 +62,7 @@ def job() -> Job:
         track=None,
         max_picture=200.0,
         precision="fp32",
+        engines=("ONNX Runtime 1.27.0 CPUExecutionProvider",),
         ood_above=None,
         part_images=PART,
         batch_size=2,

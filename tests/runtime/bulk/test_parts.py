@@ -10,7 +10,7 @@ import pytest
 
 from motorvae.runtime.bulk.parts import Job, NpzParts, PartFacts, begun
 from motorvae.runtime.bulk.rows import NUMBERS, Rows
-from motorvae.runtime.core.errors import OutputError
+from motorvae.runtime.core.errors import ConfigError, OutputError
 
 FACTS = PartFacts(2, 0, "0" * 64)
 
@@ -89,3 +89,45 @@ def test_a_part_with_a_changed_byte_is_damaged_or_as_it_was(parts: NpzParts, at:
     with contextlib.suppress(OutputError):
         (found,) = parts.rows(1)
         assert found.texts["names"] == ["a", "b"]
+
+
+ORT, OPENVINO = "ONNX Runtime 1.27.0 CPUExecutionProvider", "OpenVINO 2026.1.0 CPU"
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine", "words"),
+    [
+        ("fp32", "OpenVINO 2026.1.0 CPU", ""),
+        ("fp32", "ONNX Runtime 1.28.0 CUDAExecutionProvider", ""),
+        ("fp16", "TensorRT 10.9", r"another precision \(fp32, and here fp16\): finish it"),
+    ],
+)
+def test_another_engine_goes_on_and_is_written_down_and_another_precision_does_not(
+    parts: NpzParts, job: Job, precision: str, engine: str, words: str
+) -> None:
+    other = job.model_copy(update={"precision": precision, "engines": (engine,)})
+    if words:
+        with pytest.raises(ConfigError, match=words):
+            _begun(parts, other, restart=False)
+        return
+    found = begun(parts, other, restart=False, is_size_asked=False)
+    assert found.engines == (ORT, engine)
+    parts.begin(found)
+    for again in (job, other):
+        assert begun(parts, again, restart=False, is_size_asked=False) == found
+    assert len(parts.finished()) == 3
+
+
+@pytest.mark.parametrize(
+    ("engine", "is_refused"), [(OPENVINO, True), (ORT.replace("27", "28"), False)]
+)
+def test_int8_of_another_engine_is_another_quantization(
+    parts: NpzParts, job: Job, engine: str, is_refused: bool
+) -> None:
+    parts.begin(job.model_copy(update={"precision": "int8"}))
+    other = job.model_copy(update={"precision": "int8", "engines": (engine,)})
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"engine for INT8 \(ONNX .*, and here OpenVINO"):
+            _begun(parts, other, restart=False)
+    else:
+        _begun(parts, other, restart=False)
