@@ -182,19 +182,24 @@ class NpzParts(Parts):
             write_value(archive, "facts", [facts.count, facts.failed, facts.unread])
             write_value(archive, "listing", facts.listing)
 
-    def rows(self, count: int) -> Iterator[Rows]:
-        """Read the first so many parts, one after another; OutputError where one is damaged."""
-        yield from map(self.rows_of, range(count))
+    def rows(self, count: int, *names: str) -> Iterator[Rows]:
+        """Read the first so many parts, one after another; OutputError where one is damaged.
 
-    def rows_of(self, number: int) -> Rows:
-        """Read a part; see `Parts.rows_of`."""
+        Where columns are named, no more than these and `reasons` are read.
+        """
+        for number in range(count):
+            yield self.rows_of(number, *names)
+
+    def rows_of(self, number: int, *names: str) -> Rows:
+        """Read a part, or some columns of it; see `Parts.rows_of`."""
         path = self.path(number)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+                read = {*held.files} & {*names, "reasons"} if names else {*held.files}
                 return Rows(
-                    {name: held[name].tolist() for name in TEXTS},
-                    {name: held[name] for name in NUMBERS},
-                    {name: held[name] for name in ("mu", "log_var") if name in held.files},
+                    {name: held[name].tolist() for name in TEXTS if name in read},
+                    {name: held[name] for name in NUMBERS if name in read},
+                    {name: held[name] for name in ("mu", "log_var") if name in read},
                 )
         except _UNREADABLE as error:
             raise damaged(path) from error

@@ -38,7 +38,7 @@ class Rows:
     remarks: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
-        return len(self.texts["names"])
+        return len(self.texts["reasons"])
 
     @property
     def is_ok(self) -> npt.NDArray[np.bool_]:

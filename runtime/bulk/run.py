@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -325,7 +326,7 @@ def finish(
         return None
     spec = bundle.spec
     shape = spec.latent_shape or (spec.latent_size,)
-    kept = save_npz(output, lambda: parts.rows(len(found)), shape, bundle.manifest.weights_sha256)
+    kept = save_npz(output, partial(parts.rows, len(found)), shape, bundle.manifest.weights_sha256)
     with contextlib.suppress(OutputError):  # the result is whole all the same
         if any(part.unread for part in found):
             parts.begin(complete)

@@ -36,7 +36,7 @@ def parts(tmp_path: Path, job: Job) -> NpzParts:
 
 
 def _arrays(parts: NpzParts, count: int, path: Path) -> dict[str, Any]:
-    save_npz(path, lambda: parts.rows(count), (8,), "")
+    save_npz(path, partial(parts.rows, count), (8,), "")
     with np.load(path, allow_pickle=False) as held:
         return dict(held)
 
