@@ -78,11 +78,14 @@ def name_of_address(address: str) -> str:
     That is as of `without_credentials`, and of its query what says which picture is meant: pairs
     whose key names one, such as `id=5`, as they stand, and a hash of all others. What changes with
     each signature, such as `X-Amz-Date`, is left out, as are secrets and users: an address that is
-    signed once more keeps its name.
+    signed once more keeps its name. What follows a `#` tells files of object stores apart as well,
+    and is nothing to a web server.
     """
     shown = without_credentials(address)
-    query = address.partition("#")[0].partition("?")[2]
-    pairs = [pair for pair in query.split("&") if pair]
+    before, hash_mark, after = address.partition("#")
+    pairs = [pair for pair in before.partition("?")[2].split("&") if pair]
+    if hash_mark and not address.lower().startswith(("http://", "https://")):
+        pairs.append(f"#{after}")
     if not pairs or shown.endswith(f"//{HIDDEN}"):
         return shown
     keys = [unquote_plus(pair.partition("=")[0]) for pair in pairs]

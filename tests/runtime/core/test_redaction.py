@@ -189,6 +189,7 @@ def test_a_host_name_that_is_a_word_is_taken_for_one(
         ("https://host/a?id=5;SECRET&5", "https://host/a?~"),
         ("https://host/a?x@SECRET", "https://***"),
         ("https://host/a#?id=5", "https://host/a"),
+        ("s3://bucket/a#1.jpg", "s3://bucket/a?~"),
         (
             "s3://bucket/a.jpg?versionId=3HL4kqtJvjVBH40Nrjfkd",
             "s3://bucket/a.jpg?versionId=3HL4kqtJvjVBH40Nrjfkd",
