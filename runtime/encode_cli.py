@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,9 @@ from .engines.open import EngineRequest
 from .engines.select import Rebuild
 from .ood.detector import OOD_ABOVE
 from .pixels.picture import MAX_PICTURE, limit_for
+
+_LINE_EACH_S = 60.0
+"""Of progress, where no terminal is."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,9 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     for line in (*inputs.remarks, *progress.remarks):
         console.print(line, style="yellow")
     for name, reason in progress.failures:
-        console.print(f"skipped {name}: {reason}", style="yellow")
+        console.print(
+            f"skipped {name}: {reason}", style="yellow", soft_wrap=not console.is_terminal
+        )
     if progress.failed:
         shown = len(progress.failures)
         if progress.failed > shown:
@@ -229,21 +235,34 @@ def _put_back(console: Console, aside: Path | None, output: Path) -> None:
 
 
 def _bar(console: Console, progress: Progress) -> Bar:
-    """Show how many images are done, and how many in a second."""
+    """Show how many images are done, how many in a second, and how many of them failed.
+
+    Where no terminal is, that is a line each minute.
+    """
     bar = Bar(
         SpinnerColumn(),
-        TextColumn("{task.completed:.0f} images"),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.description}"),
         TimeElapsedColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
-    task = bar.add_task("encoding", total=None, rate="")
+    task = bar.add_task("0 images", total=None)
+    began_s = said_s = time.monotonic()
 
     def changed() -> None:
-        elapsed_s = bar.tasks[0].elapsed or 0.0
-        now = progress.count - progress.resumed
-        rate = f"{now / elapsed_s:.0f} a second" if now and elapsed_s > 1 else ""
-        bar.update(task, completed=progress.count, rate=rate)
+        nonlocal said_s
+        now_s = time.monotonic()
+        text = f"{progress.count} image{'' if progress.count == 1 else 's'}"
+        done = progress.count - progress.resumed
+        if done and now_s - began_s > 1:
+            text += f", {done / (now_s - began_s):.0f} a second"
+        if progress.failed:
+            text += f", {progress.failed} failed"
+        if console.is_terminal:
+            bar.update(task, description=text)
+        elif now_s - said_s >= _LINE_EACH_S:
+            said_s = now_s
+            console.print(text)
 
     progress.changed = changed
     return bar

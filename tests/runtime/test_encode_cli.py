@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -293,3 +295,36 @@ def test_without_failures_that_may_pass_nothing_is_retried(
     assert "take one of them" in encode(image_folder, "--restart", "--retry-failures").error
     assert [path.name for path in tmp_path.iterdir()] == ["latents.npz"]
     assert output.read_bytes() == before
+
+
+def test_a_file_gets_a_line_of_progress_each_minute_and_no_bar(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{image_folder}/frame0.png\nnowhere.png\n")
+    options = (listing, "--batch-size", 1, "--workers", 1, "--output", tmp_path / "a.npz")
+    progress = re.compile(r"^\d+ images?\b.*", re.MULTILINE)
+    assert progress.findall(encode(*options).stderr) == []
+    monkeypatch.setattr("motorvae.runtime.encode_cli._LINE_EACH_S", 0.0)
+    found = progress.findall(encode(*options).stderr)
+    assert list(dict.fromkeys(found)) == ["1 image", "2 images, 1 failed"]
+
+
+def test_a_terminal_shows_how_many_failed(
+    script: Callable[[str], str], small_bundle: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{image_folder}/frame0.png\nnowhere.png\n")
+    terminal, theirs = pty.openpty()
+    command = [script("motorvae-encode"), str(listing), "--model", str(small_bundle), "--no-ood"]
+    with subprocess.Popen(
+        [*command, "--output", str(tmp_path / "a.npz")], stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the process has ended, and nobody else writes
+            while more := os.read(terminal, 4096):
+                shown += more
+        assert process.wait(60) == 1
+    os.close(terminal)
+    assert b"2 images, 1 failed" in shown
