@@ -171,12 +171,12 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
                 parts.begin(job)
             with _bar(console, progress):
                 found = encode_to_parts(inputs, pool, parts, job, progress, retries=retries)
-            if not any(part.count > part.failed for part in found):
+            if not (job.is_complete or any(part.count > part.failed for part in found)):
                 parts.clear()
             refuse_nothing(inputs, found, progress)
             kept = finish(parts, job, found, options.output, bundle) or aside
         except BaseException:
-            _say_what_is_kept(console, parts)
+            _say_what_is_kept(console, parts, job)
             _put_back(console, aside, options.output)
             raise
         notes = pool.notes[printed:]
@@ -215,8 +215,13 @@ def _print_result(
     console.print(f"{latents} latents of {inputs.name} in {options.output}{earlier}")
 
 
-def _say_what_is_kept(console: Console, parts: Parts) -> None:
-    """Say in a line what a run that is cut off has done, or leave nothing behind."""
+def _say_what_is_kept(console: Console, parts: Parts, job: Job) -> None:
+    """Say in a line what a run that is cut off has done, or leave nothing behind.
+
+    A finished result, whose failures were tried again, stays as it is.
+    """
+    if job.is_complete:
+        return
     if done := sum(part.count for part in parts.finished()):
         console.print(f"{done} images are kept in {parts.folder}: the same command goes on there")
     else:

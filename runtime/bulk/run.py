@@ -272,8 +272,8 @@ class _Plan:
         """Refuse to change a finished result, but for what follows from what was not read."""
         if self.is_finished and part not in self.unread:
             raise ConfigError(
-                "the data changed since the result was finished: leave --retry-failures out to "
-                "encode all of it anew"
+                "the data or a part changed since the result was finished: leave "
+                "--retry-failures out to encode all of it anew"
             )
         if self.is_finished:
             self.is_finished = False

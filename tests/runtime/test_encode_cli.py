@@ -328,3 +328,21 @@ def test_a_terminal_shows_how_many_failed(
         assert process.wait(60) == 1
     os.close(terminal)
     assert b"2 images, 1 failed" in shown
+
+
+def test_a_finished_result_with_a_damaged_part_is_left_as_it_is(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    output, listing = tmp_path / "all.parquet", tmp_path / "list.txt"
+    names = [f"{image_folder}/frame{number}.png" for number in range(8)]
+    listing.write_text("\n".join([*names, "nowhere.png"]))
+    options = (listing, "--output", output, "--part-images", 2)
+    assert encode(*options).code == 1
+    (output / "part-000000.parquet").write_bytes(b"damaged")
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    done = encode(*options, "--retry-failures")
+    assert "the data or a part changed since the result was finished" in done.stderr
+    assert done.code == 1
+    assert "kept" not in done.stderr
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
