@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ..core.errors import ConfigError, SourceError
 from ..core.frame import Gap
-from ..core.redaction import without_credentials
+from ..core.redaction import name_of_address, without_credentials
 from ..core.spec import ModelSpec
 from ..core.text import printable
 from ..pixels.files.image_files import content_of_file
@@ -26,7 +26,7 @@ from ..sources.image_list import LazyImageList, natural_key
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .item import Item
-from .listings import LIST_SUFFIXES, TABLE_SUFFIX, listed_lines, listed_table
+from .listings import LIST_SUFFIXES, TABLE_SUFFIX, BadLine, listed_lines, listed_table
 from .remote import RemoteFolder, check_address, reads_web, remote_content, remote_file
 from .tar_shards import SHARD_SUFFIXES, Shard, unreadable
 
@@ -141,7 +141,7 @@ def _remote_input(text: str, request: InputRequest) -> _Input:
         return _Video(SourceSpec.parse(text), request)
     check_address(text)
     if is_shard:
-        return _Shards(Shard(without_credentials(text), remote_file(text), request.limit))
+        return _Shards(Shard(name_of_address(text), remote_file(text), request.limit))
     return _Address(text, request) if is_image else _RemoteFolder(text, request)
 
 
@@ -253,7 +253,10 @@ class _Listing:
         self.remarks = []
         with closing(lines) as texts:
             for text in texts:
-                if not text:
+                if isinstance(text, BadLine):
+                    name = f"{printable(str(self._path))}:{text.number}"
+                    yield unreadable(name, f"the line {text.reason}")
+                elif not text:
                     empty += 1
                 elif _ADDRESS.match(text):
                     yield address_item(text, self._request.limit)
@@ -315,5 +318,5 @@ def _stamp(path: Path) -> str:
 
 def address_item(address: str, limit: PictureLimit) -> Item:
     """Return the item of a picture at an address."""
-    name = printable(without_credentials(address))
+    name = printable(name_of_address(address))
     return Item(name, partial(remote_content, address, limit))

@@ -14,6 +14,9 @@ from ..pixels.convert import Pixels
 from ..pixels.files.image_files import fitted_from_bytes
 from ..pixels.picture import PictureLimit
 
+UNREAD = "cannot be read: "
+"""So begins the reason of what another try may read; what was read and is no picture stays so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -54,7 +57,7 @@ def fitted_from_item(item: Item, spec: ModelSpec, limit: PictureLimit) -> Fitted
         return Fitted(None, reason=printable(error.clause()))
     except (OSError, SourceError) as error:
         problem = error.clause() if isinstance(error, SourceError) else error.strerror or str(error)
-        return Fitted(None, reason=printable(f"cannot be read: {problem}"))
+        return Fitted(None, reason=printable(f"{UNREAD}{problem}"))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         found = fitted_from_bytes(data, spec, limit)

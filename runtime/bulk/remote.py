@@ -50,8 +50,10 @@ def remote_content(address: str, limit: PictureLimit) -> bytes:
         SourceError: It cannot be read, three times where that may pass.
         ImageError: It is larger than any picture that is allowed.
     """
-    system, path = _found(address)
+    return _content(*_found(address), address, limit)
 
+
+def _content(system: AbstractFileSystem, path: str, address: str, limit: PictureLimit) -> bytes:
     def read() -> bytes:
         data = bytearray()
         with system.open(path, "rb") as file:
@@ -102,21 +104,22 @@ class RemoteFolder:
         found: dict[str, dict[str, Any]] = _tried(
             self._address, lambda: system.find(top, detail=True)
         )
-        is_empty = True
+        is_empty, above = True, without_credentials(system.unstrip_protocol(top))
         for path in sorted(found):
             suffix = PurePosixPath(path).suffix.lower()
             if suffix not in IMAGE_SUFFIXES:
                 self._others[printable(suffix) or "no suffix"] += 1
                 continue
             is_empty = False
-            address = system.unstrip_protocol(path)
+            name = f"{above}{path.removeprefix(top)}"
             facts = found[path]
             stamp = "-".join(
                 str(facts[key]) for key in ("size", "ETag", "mtime", "LastModified") if key in facts
             )
             yield Item(
-                printable(without_credentials(address)),
-                partial(remote_content, address, self._limit),
+                printable(name),
+                # Not by its address: a `?` or `#` would be no part of the key, and `::` a chain.
+                partial(_content, system, path, name, self._limit),
                 stamp=stamp,
             )
         if is_empty:
@@ -131,7 +134,7 @@ def _found(address: str) -> tuple[AbstractFileSystem, str]:
         import fsspec  # noqa: PLC0415  # optional
     name = without_credentials(address)
     try:
-        options = _web_options() if address.lower().startswith(("http://", "https://")) else {}
+        options = _web_options() if _is_web(address) else {}
         found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(address, **options)
     except ImportError as error:  # fsspec names the package that is missing
         raise MissingDependencyError(f"{name}: {error}: install that, or copy the data") from error
@@ -146,7 +149,7 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except Exception as raised:  # noqa: PERF203  # of any store's package
-            error = _meant(raised)
+            error = _meant(address, raised)
             status = getattr(error, "status", 0)
             is_final = isinstance(error, _FINAL) or status in {*range(400, 500)} - _PASSING
             if pause_s is None or is_final:
@@ -155,14 +158,20 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
     return None
 
 
-def _meant(error: Exception) -> Exception:
+def _is_web(address: str) -> bool:
+    return address.lower().startswith(("http://", "https://"))
+
+
+def _meant(address: str, error: Exception) -> Exception:
     """Return what went wrong: fsspec says of a web server that fails in any way: no such file.
 
+    Its answer is the cause then. That of an object store's error says no more.
     `HTTPFileSystem._info` in
     https://github.com/fsspec/filesystem_spec/blob/master/fsspec/implementations/http.py
     """
     cause = error.__cause__
-    return cause if isinstance(error, FileNotFoundError) and isinstance(cause, Exception) else error
+    is_hidden = isinstance(error, FileNotFoundError) and _is_web(address)
+    return cause if is_hidden and isinstance(cause, Exception) else error
 
 
 def _web_options() -> dict[str, Any]:

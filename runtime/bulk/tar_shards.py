@@ -6,19 +6,22 @@ Members that are no pictures, such as labels, are passed over and counted by the
 from __future__ import annotations
 
 import errno
+import gzip
+import lzma
 import os
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
-from ..core.errors import ImageError
+from ..core.errors import ImageError, SourceError
 from ..core.text import printable
 from ..pixels.files.image_kinds import IMAGE_SUFFIXES
 from ..pixels.picture import PictureLimit
-from .item import Item
+from .item import UNREAD, Item
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _MOST_SUFFIXES = 4
@@ -60,6 +63,11 @@ class _Header(tarfile.TarInfo):
 
 _READ_ERROR = tarfile.ReadError
 _DAMAGED = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
+_FINAL = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(ArithmeticError, ValueError, RecursionError),
+)
+"""Damage, which another try finds as well; a connection that broke may last longer then."""
 _NOTHING = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
 _TEXTS = {
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -105,9 +113,14 @@ class Shard:
                 yield item
         except Exception as error:  # noqa: BLE001  # of any archive, and any store's package
             reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            if isinstance(error, SourceError):
+                reason = error.clause()
             words = " ".join(reason.split())[:200] or type(error).__name__
             after = f" after {count} pictures" if count else ""
-            yield unreadable(self.name, f"the shard cannot be read{after}: {words}")
+            what = f"the shard cannot be read{after}: {words}"
+            if not isinstance(error, _FINAL):
+                what = f"{UNREAD}{f'the shard{after}: ' if after else ''}{words}"
+            yield unreadable(self.name, what)
 
     def _members(self) -> Iterator[Item]:
         if isinstance(self._source, Path):

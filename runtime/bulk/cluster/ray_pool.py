@@ -112,6 +112,11 @@ class RayPool(Closing):
         )
 
     @property
+    def engine(self) -> str:
+        """Which engine the first worker has, with its version."""
+        return self.choice.engine
+
+    @property
     def ood_remark(self) -> str:
         """Why there are no out-of-distribution scores; empty where there are."""
         return self.choice.ood_remark

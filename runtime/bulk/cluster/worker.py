@@ -34,6 +34,7 @@ class Facts(NamedTuple):
     """What a worker runs on."""
 
     chosen: str
+    engine: str
     precision: str
     remarks: str
     ood_remark: str
@@ -80,6 +81,7 @@ class Worker:
             if batches is None:
                 return Facts(
                     choice.chosen,
+                    self._pool.engine,
                     choice.precision,
                     choice.remarks,
                     self._pool.ood_remark,

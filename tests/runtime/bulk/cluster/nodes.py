@@ -52,6 +52,11 @@ class Nodes:
             assert time.monotonic() < end_s, self._log.read_text()
             time.sleep(0.1)  # there is nothing to wait on but what it prints
 
+    def mend(self) -> None:
+        """Have two nodes again, where one was killed."""
+        if self._started[-1].poll() is not None:
+            self.add(f"--address={self.address}")
+
     def workers(self, number: int) -> list[str]:
         """What the processes of a node call themselves; Ray says what one of them runs."""
         names = []

@@ -201,6 +201,7 @@ sys.stdin.read()
 def test_a_cluster_that_other_jobs_have_is_said_to_be_waited_for(
     nodes: Nodes, small_bundle: Path, listing: Path, tmp_path: Path
 ) -> None:
+    nodes.mend()
     command = _command(listing, small_bundle, "--output", str(tmp_path / "ray.npz"))
     command += ["--engine", "ray", "--address", nodes.address]
     with subprocess.Popen(
