@@ -63,7 +63,7 @@ class ShardSet(StrictModel):
     max_picture: float  # megapixels that an image may have
     images: int
     skipped: int  # images that do not decode, and shards that are damaged or missing
-    runs_in_window: int = RUNS_IN_WINDOW
+    runs_in_window: int
     shards: tuple[ShardFile, ...]
 
     @property
@@ -117,7 +117,7 @@ class IndexWriter:
 
     def __init__(self, folder: Path, members: IO[bytes], names: IO[bytes]) -> None:
         self._folder, self._members, self._names = folder, members, names
-        self.images = 0
+        self.images, self.runs_in_window = 0, RUNS_IN_WINDOW
         self._starts: list[int] = []
         self._filled, self._shard, self._name_end = 0, -1, 0
 

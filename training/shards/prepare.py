@@ -147,7 +147,12 @@ def prepare_shards(
     save_set(
         cache,
         ShardSet(
-            spec=spec, max_picture=max_picture, images=images, skipped=skipped, shards=found_files
+            spec=spec,
+            max_picture=max_picture,
+            images=images,
+            skipped=skipped,
+            runs_in_window=writer.runs_in_window,
+            shards=found_files,
         ),
     )
 
