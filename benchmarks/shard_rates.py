@@ -10,9 +10,11 @@ busy machine slows all of them, whole epochs in batches of 64:
 - `files`: the same files by name in random order, with the same decoder, in threads;
 - `mapped`: what motorvae-train does with a folder once it is prepared: all pixels in one file.
 
-`prepare` is the pass over all images before the first step: of shards, and of the folder. `cold`
-ways begin each turn with the system's cache of the files dropped. `order` says how near to a full
-shuffle an epoch is. The last line is JSON; `--json FILE` writes it there as well.
+`steps` are training steps of the model card's network on this machine's processor, batches of 8,
+and how much of their time they waited for images. `prepare` is the pass over all images before the
+first step: of shards, and of the folder. `cold` ways begin each turn with the system's cache of the
+files dropped. `order` says how near to a full shuffle an epoch is. The last line is JSON;
+`--json FILE` writes it there as well.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..runtime.core.spec import ModelSpec
 from ..runtime.pixels.convert import Pixels, input_from_pixels
@@ -45,12 +48,14 @@ from ..runtime.sources.synthetic.vehicles import vehicle_picture
 from ..training.dataset import DataRequest, DataSet, data_from_cache, prepare_data
 from ..training.loop.batches import TrainBatches
 from ..training.loop.schedule import Plan, Schedule
+from ..training.model import MotorVAE, vae_loss
 from ..training.options import TrainOptions
 from ..training.shards.index import RUN_BYTES, RUNS_IN_WINDOW
 from ..training.shards.order import EpochOrder
 
 BATCH, SHARDS = 64, 16
 _BUFFER = 1000
+_STEPS, _FIRST_STEPS = 12, 3
 _BIG = (1000, 1000, 100_000)  # shards, images in each, bytes of an image
 _Ints = npt.NDArray[np.int64]
 
@@ -67,7 +72,7 @@ def main(words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="motorvae-shards-") as name:
         found = _rates(Path(name), asked.images, asked.side, asked.threads, asked.turns)
     found["order"] = order_figures()
-    for part in ("images_per_s", "order"):
+    for part in ("images_per_s", "steps", "order"):
         for way, value in found[part].items():
             print(f"{way:>24}: {value}")
     line = json.dumps(found)
@@ -119,7 +124,20 @@ def _rates(folder: Path, images: int, side: int, threads: int, turns: int) -> di
             seconds.setdefault(way, []).append(time.perf_counter() - start_s)
     made |= {f"prepare {kind}": images for kind in sets}
     rates = {way: made[way] / statistics.median(took) for way, took in seconds.items()}
+    waits: dict[str, list[tuple[float, float]]] = {"shards": [], "files": []}
+    for _ in range(turns):
+        for kind, one in waits.items():
+            one.append(_steps(sets[kind], spec, threads))
+    names = {"shards": "shards", "files": "mapped"}
+    steps = {
+        names[kind]: {
+            "ms": round(statistics.median(step for step, _ in one) * 1e3, 1),
+            "waited": round(statistics.median(wait for _, wait in one), 5),
+        }
+        for kind, one in waits.items()
+    }
     return {
+        "steps": steps,
         "images": images,
         "trained": train,
         "side": side,
@@ -177,6 +195,28 @@ def _by_training(data: DataSet) -> int:
     """Draw the batches of an epoch, as training does."""
     plan = Plan(TrainOptions(batch_size=BATCH), len(data.train), len(data.held_out))
     return sum(len(batch) for batch in TrainBatches(data, Schedule(plan), 0))
+
+
+def _steps(data: DataSet, spec: ModelSpec, threads: int) -> tuple[float, float]:
+    """Return the seconds of a training step, and the share in which it waited for its images."""
+    torch.set_num_threads(threads)
+    model = MotorVAE(spec).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    plan = Plan(TrainOptions(batch_size=8), len(data.train), len(data.held_out))
+    batches = iter(TrainBatches(data, Schedule(plan), 0))
+    waited_s = start_s = 0.0
+    for step in range(_STEPS + _FIRST_STEPS):
+        if step == _FIRST_STEPS:
+            waited_s, start_s = 0.0, time.perf_counter()
+        asked_s = time.perf_counter()
+        images = next(batches)
+        waited_s += time.perf_counter() - asked_s
+        reconstruction, mu, log_var = model(images)
+        optimizer.zero_grad()
+        vae_loss(images, reconstruction, mu, log_var, beta=0.05).total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    took_s = time.perf_counter() - start_s
+    return took_s / _STEPS, waited_s / took_s
 
 
 def _by_webdataset(urls: list[str], decode: Callable[[bytes], Pixels], processes: int) -> int:

@@ -18,7 +18,7 @@ from .packing import pack, picture
 
 IMAGES, PER_SHARD = 4000, 400
 MOST_GROWTH_KB = 48 << 10
-"""The decoded pixels of so many images more would take 786 MB; one run differs from another by 25."""
+"""The decoded pixels of so many images more would take 786 MB. Runs differ by 25 MB as it is."""
 
 
 @pytest.mark.slow
