@@ -55,7 +55,7 @@ class _Seen(NamedTuple):
 
 
 @dataclass
-class _Tally:
+class _Facts:
     """What is known of a shard so far."""
 
     stamp: tuple[int, int]
@@ -88,7 +88,7 @@ def prepare_shards(
     names = _names_of(paths)
     limit = limit_for(spec, max_picture)
     files = ShardFiles([os.fspath(path) for path in paths])
-    tallies = [_Tally(stamp_of(path)) for path in paths]
+    known = [_Facts(stamp_of(path)) for path in paths]
     others, said = Counter[str](), CountedRemarks()
     skipped = 0
     with index_written(cache) as writer:
@@ -111,11 +111,11 @@ def prepare_shards(
                 warn(f"skipped {names[found.shard]}: {found.reason}")
                 skipped += 1
                 continue
-            tally = tallies[found.shard]
-            tally.digest.update(line_of_digest(found, seen.sha256))
+            facts = known[found.shard]
+            facts.digest.update(line_of_digest(found, seen.sha256))
             said.add((found.name, remark) for remark in seen.remarks)
             if seen.content:
-                tally.images += 1
+                facts.images += 1
                 writer.add(found, seen.content)
             else:
                 warn(f"skipped {found.name}: {seen.reason}")
@@ -137,12 +137,12 @@ def prepare_shards(
     found_files = tuple(
         ShardFile(
             path=os.fspath(path),
-            size=tally.stamp[0],
-            mtime_ns=tally.stamp[1],
-            images=tally.images,
-            sha256=tally.digest.hexdigest(),
+            size=facts.stamp[0],
+            mtime_ns=facts.stamp[1],
+            images=facts.images,
+            sha256=facts.digest.hexdigest(),
         )
-        for path, tally in zip(paths, tallies, strict=True)
+        for path, facts in zip(paths, known, strict=True)
     )
     save_set(
         cache,
