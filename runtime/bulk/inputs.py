@@ -75,7 +75,7 @@ class Inputs:
     def __init__(self, data: Sequence[str], request: InputRequest) -> None:
         if not data:
             raise ConfigError("no data: name a folder, a pattern, a list, shards or a video")
-        texts = [one for text in data for one in _expanded(text)]
+        texts = [one for text in data for one in written_out(text)]
         self._inputs = [_input_of(text, request) for text in texts]
         self._texts = texts
         shown = list(map(shown_text, data))
@@ -97,7 +97,7 @@ def shown_text(text: str) -> str:
     return without_credentials(text) if _ADDRESS.match(text) else text
 
 
-def _expanded(text: str) -> Iterator[str]:
+def written_out(text: str) -> Iterator[str]:
     """Write `shard-{000..099}.tar` out, as WebDataset's users name shards, and `shards/*.tar`."""
     found = _BRACES.search(text)
     if found is None:
@@ -112,7 +112,7 @@ def _expanded(text: str) -> Iterator[str]:
         raise ConfigError(f"{text[:80]}: {found[0]} counts from a number to a larger one")
     for number in range(first, last + 1):
         name = f"{text[: found.start()]}{number:0{len(found[1])}d}{text[found.end() :]}"
-        yield from _expanded(name)
+        yield from written_out(name)
 
 
 def _input_of(text: str, request: InputRequest) -> _Input:
