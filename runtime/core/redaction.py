@@ -72,21 +72,40 @@ _SHOWN_KEY = re.compile(
 _SHOWN_VALUE = re.compile(r"[\w.,+/%~-]{1,100}")
 
 
+_OBJECT = re.compile(
+    r"(?P<scheme>(?:s3a?|gc?s|az|abfss?|adl|oss|oci|hf)://)(?P<bucket>[^/]*)(?P<key>/.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PATH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+
+
 def name_of_address(address: str) -> str:
     """Return an address as it may be shown, and by which those of other files can be told apart.
 
     That is as of `without_credentials`, and of its query what says which picture is meant: pairs
     whose key names one, such as `id=5`, as they stand, and a hash of all others. What changes with
     each signature, such as `X-Amz-Date`, is left out, as are secrets and users: an address that is
-    signed once more keeps its name. What follows a `#` tells files of object stores apart as well,
-    and is nothing to a web server.
+    signed once more keeps its name. What follows a `#` is nothing to a web server.
+
+    An object store has no secrets in its keys, which are shown as they are, with any `@`, `:` and
+    `?` in them. A path of a web server that looks as if there were a secret in it, such as
+    `10:00:00.jpg`, is hidden, and told apart by a hash.
     """
+    found = _OBJECT.fullmatch(address)
+    if found is not None:
+        user, at, bucket = found["bucket"].rpartition("@")
+        # Azure has the container there: abfs://container@account.dfs.core.windows.net/key
+        container = f"{HIDDEN if ':' in user else user}{at}"
+        return f"{found['scheme']}{container}{bucket}{found['key']}"
     shown = without_credentials(address)
     before, hash_mark, after = address.partition("#")
     pairs = [pair for pair in before.partition("?")[2].split("&") if pair]
     if hash_mark and not address.lower().startswith(("http://", "https://")):
         pairs.append(f"#{after}")
-    if not pairs or shown.endswith(f"//{HIDDEN}"):
+    path = _PATH.sub("", before.partition("?")[0])
+    authority = before.partition("?")[0].removesuffix(path)
+    is_password = "@" in path and ":" in authority.partition("//")[2] and "@" not in authority
+    if is_password or (shown.endswith(f"//{HIDDEN}") and "@" not in path):
         return shown
     keys = [unquote_plus(pair.partition("=")[0]) for pair in pairs]
     is_signed = any(_SIGNATURE.fullmatch(key) for key in keys)
@@ -96,6 +115,8 @@ def name_of_address(address: str) -> str:
             continue
         is_shown = _SHOWN_KEY.fullmatch(key) and _SHOWN_VALUE.fullmatch(pair.partition("=")[2])
         (kept if is_shown else hashed).append(pair)
+    if not shown.endswith(path):
+        hashed.append(path)
     if hashed:
         digest = hashlib.sha256("&".join(hashed).encode("utf-8", "surrogateescape"))
         kept.append(f"~{digest.hexdigest()[:12]}")
