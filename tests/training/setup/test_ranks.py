@@ -210,6 +210,44 @@ def test_what_the_first_process_refuses_ends_the_others(here: Path) -> None:
     assert others == []
 
 
+TOLD = """
+import os, sys
+from pathlib import Path
+from motorvae.runtime.core.errors import SourceError
+from motorvae.training.options import TrainOptions
+from motorvae.training.setup.ranks import Ranks
+from motorvae.training.setup.trainer import trainer_from_options
+
+ranks = Ranks(trainer_from_options(TrainOptions(accelerator="cpu", strategy="ddp")))
+if not ranks.lead:
+    os._exit(0)
+with ranks.told([]):
+    with Path("gate").open() as gate:
+        gate.readline()
+    raise RAISED
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "last"),
+    [
+        ('SourceError("no image in photos/")', "SourceError: no image in photos/"),
+        pytest.param("KeyboardInterrupt", "KeyboardInterrupt", marks=pytest.mark.slow),
+    ],
+)
+def test_what_the_first_process_raises_is_kept_where_the_other_is_gone(
+    here: Path, raised: str, last: str
+) -> None:
+    os.mkfifo(here / "gate")
+    command = (sys.executable, "-c", TOLD.replace("RAISED", raised))
+    with (here / "gate").open("r+b", buffering=0) as gate:
+        first, other = by_rank(here, command, command, port=_free_port())
+        assert other.wait() == 0
+        gate.write(b"\n")  # which the first one waits for
+        said_by = first.communicate()[1].splitlines()
+    assert said_by[-1].endswith(last)
+
+
 NO_SIGNAL = {"ON_RANK": "-1", "AT_STEP": "0", "SIGNAL": "0"}
 SLURM = {
     "SLURM_JOB_ID": "4711",
