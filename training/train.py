@@ -73,7 +73,7 @@ class Outcome:
     result: Finished | None
     leads: bool  # this process is the one that writes and reports
     early: bool  # it was finished before its goal, as `--finish` asks for
-    job: str | None = None  # SLURM was asked to run this job of its own again
+    job: str | None = None  # of SLURM's, which runs it again
 
 
 class FromUser(NamedTuple):

@@ -321,6 +321,12 @@ def test_a_job_that_cannot_be_requeued_is_saved_all_the_same(here: Path) -> None
     # SLURM refuses, and Lightning says so.
     (lines,) = _as_srun(here, 1, [*command, "--name", "job"], **signalled, SCONTROL="1")
     assert any("Requeuing SLURM job 4711 failed with error code 1" in line for line in lines)
+    *_, line, code = lines
+    assert line.startswith(
+        "motorvae-train: interrupted after 8 of 20 steps; continue with: motorvae-train --resume"
+    )
+    assert code == "code 130"
+    assert not any("SLURM was asked" in line for line in lines)
     assert steps_saved(here / "runs" / "job") == 8
     (here / "scontrol.txt").unlink()
     # Without a name the same command would begin anew.
