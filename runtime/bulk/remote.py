@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import io
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -15,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from ..core.errors import ImageError, MissingDependencyError, SourceError, needed_for
 from ..core.redaction import without_credentials
+from ..core.system.workers import pause, waited_for
 from ..core.text import printable
 from ..pixels.files.image_kinds import IMAGE_SUFFIXES
 from ..pixels.picture import PictureLimit
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _PAUSES_S = (0.5, 1.0)
 """Before a second and a third try."""
-_PASSING = {408, 425, 429}  # of the refusals of a web server, those that another try may change
+_REFUSALS = {*range(400, 500)} - {408, 425, 429}  # those that another try may change
 _GONE = {404, 410}
 _CONNECT_S, _SILENCE_S = 30.0, 60.0
 """A web server is given up that does not answer for so long, however long a file takes in all."""
@@ -229,14 +229,14 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
     """Return what a call gives at one of up to three tries; else raise a SourceError."""
     for pause_s in (*_PAUSES_S, None):
         try:
-            return read()
+            return waited_for(read)
         except Exception as raised:  # noqa: PERF203  # of any store's package
             error = _meant(raised)
             status = getattr(error, "status", 0)
-            is_final = isinstance(error, _FINAL) or status in {*range(400, 500)} - _PASSING
+            is_final = isinstance(error, _FINAL) or status in _REFUSALS or _is_silence(error)
             if pause_s is None or is_final:
                 raise _error_of(address, error) from raised
-            time.sleep(pause_s)
+            pause(pause_s)
     return None
 
 
@@ -260,6 +260,11 @@ def _as_stream(address: str) -> dict[str, Any]:
     return {"block_size": 0, "size": 1} if is_web else {}
 
 
+def _is_silence(error: Exception) -> bool:
+    """Whether nobody answered, by the name that each package has for it: FSTimeoutError, ..."""
+    return "Timeout" in type(error).__name__
+
+
 def _web_options() -> dict[str, Any]:
     """Return how long fsspec waits for a web server; nothing where it has no package for them."""
     with contextlib.suppress(ImportError):
@@ -275,6 +280,8 @@ def _error_of(address: str, error: Exception) -> SourceError:
         lambda found: without_credentials(found[0]), str(error).replace(address, "")
     )
     reason = " ".join(text.split())[:200] or type(error).__name__
+    if _is_silence(error):
+        reason = "the server does not answer"
     if isinstance(error, FileNotFoundError) or getattr(error, "status", 0) in _GONE:
         reason = "there is no such file"
     elif status := getattr(error, "status", 0):

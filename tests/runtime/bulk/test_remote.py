@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,6 +21,7 @@ import pytest
 from PIL import Image
 
 from motorvae.runtime.bulk.encoded import Encoded
+from motorvae.runtime.bulk.remote import _found
 from motorvae.runtime.core.errors import MissingDependencyError, SourceError
 
 fsspec = pytest.importorskip("fsspec")
@@ -247,6 +252,79 @@ def test_a_shard_that_breaks_off_in_the_same_place_is_tried_three_times(
     assert starts == sorted(starts)
     assert starts[0] == 0
     assert starts.count(starts[-1]) in {2, 3}  # the first may be the connection before
+
+
+class Silent(threading.Thread):
+    """A server that takes connections, and answers nothing until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.connections = list[socket.socket]()
+        self.is_asked = threading.Event()
+
+    def run(self) -> None:
+        while True:
+            connection, _ = self.listener.accept()
+            if self.is_closed:
+                connection.close()
+                return
+            self.connections.append(connection)
+            self.is_asked.set()
+
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+        socket.create_connection(self.listener.getsockname()).close()
+        self.join()
+        for one in (self.listener, *self.connections):
+            one.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    server = Silent()
+    server.start()
+    yield server
+    server.close()
+
+
+def test_a_server_that_is_silent_is_not_asked_again(
+    silent: Silent,
+    image_folder: Path,
+    encoded_of: Callable[..., Encoded],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("motorvae.runtime.bulk.remote._SILENCE_S", 0.2)
+    _found.cache_clear()
+    encoded = encoded_of([image_folder / "frame0.png", f"{silent.address}/a.png"])
+    _found.cache_clear()
+    (gap,) = encoded.gaps
+    assert gap.reason == "cannot be read: the server does not answer"
+    assert len(silent.connections) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_a_run_whose_server_is_silent_ends_on_a_signal(
+    silent: Silent, small_bundle: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Long before the minute after which it would give the server up."""
+    pytest.importorskip("aiohttp")
+    (tmp_path / "list.txt").write_text("".join(f"{silent.address}/{n}.png\n" for n in range(64)))
+    command = [sys.executable, "-m", "motorvae", "encode", "list.txt", "--model", str(small_bundle)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert silent.is_asked.wait(60)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "motorvae-encode: interrupted"
+    assert "Traceback" not in said
 
 
 def test_an_empty_folder_and_an_unknown_scheme_are_refused(
