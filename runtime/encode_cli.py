@@ -14,6 +14,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .bulk.encoder_pool import EncoderPool, PoolRequest
 from .bulk.inputs import Inputs, shown_text
+from .bulk.listings import TABLE_SUFFIX
 from .bulk.parts import Job, PartFacts, Parts
 from .bulk.run import (
     PART_IMAGES,
@@ -36,6 +37,8 @@ from .engines.open import EngineRequest
 from .engines.select import Rebuild
 from .ood.detector import OOD_ABOVE
 from .pixels.picture import MAX_PICTURE, limit_for
+
+_MOST_NUMBERS = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,18 @@ class EncodeOptions:
             )
         return request
 
+    def check_parts(self, bundle: Bundle) -> None:
+        """Raise a ConfigError where a part would have more numbers than a Parquet list counts.
+
+        Its offsets are int32: https://arrow.apache.org/docs/format/Columnar.html
+        """
+        most = _MOST_NUMBERS // bundle.spec.latent_size
+        if self.output.suffix == TABLE_SUFFIX and self.part_images > most:
+            raise ConfigError(
+                f"part_images={self.part_images} with latents of {bundle.spec.latent_size} numbers "
+                f"is more than a file of Parquet holds: take up to {most}"
+            )
+
     def pool(self, bundle: Bundle, rebuild: Rebuild | None) -> EncoderPool:
         """Open the engines."""
         request = PoolRequest(
@@ -135,6 +150,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     request = options.request()
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
+    options.check_parts(bundle)
     parts = parts_of(options.output, bundle)
     inputs = request.inputs(bundle)
     with output_locked(options.output), options.pool(bundle, rebuild) as pool:
