@@ -17,6 +17,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from .bulk.cluster.ray_pool import TASK_IMAGES, ClusterRequest, RayPool
 from .bulk.encoder_pool import EncoderPool, PoolRequest
 from .bulk.inputs import Inputs, shown_text
+from .bulk.listings import TABLE_SUFFIX
 from .bulk.parts import Job, PartFacts, Parts, begun, model_hash, set_aside_complete
 from .bulk.run import (
     PART_IMAGES,
@@ -40,6 +41,7 @@ from .pixels.picture import MAX_PICTURE, limit_for
 
 _LINE_EACH_S = 60.0
 """Of progress, where no terminal is."""
+_MOST_NUMBERS = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,18 @@ class EncodeOptions:
             )
         return request
 
+    def check_parts(self, bundle: Bundle) -> None:
+        """Raise a ConfigError where a part would have more numbers than a Parquet list counts.
+
+        Its offsets are int32: https://arrow.apache.org/docs/format/Columnar.html
+        """
+        most = _MOST_NUMBERS // bundle.spec.latent_size
+        if self.output.suffix == TABLE_SUFFIX and self.part_images > most:
+            raise ConfigError(
+                f"part_images={self.part_images} with latents of {bundle.spec.latent_size} numbers "
+                f"is more than a file of Parquet holds: take up to {most}"
+            )
+
     def pool(self, bundle: Bundle, rebuild: Rebuild | None) -> EncoderPool | RayPool:
         """Open the engines, here or on a cluster."""
         request = PoolRequest(
@@ -158,6 +172,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     request = options.request()
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
+    options.check_parts(bundle)
     parts = parts_of(options.output, bundle)
     inputs = request.inputs(bundle)
     with output_locked(options.output), options.pool(bundle, rebuild) as pool:

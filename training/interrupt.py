@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -79,10 +80,27 @@ class RequeueRequest(Callback):
             self._lightnings = handler
             signal.signal(signal.SIGUSR1, self._on_signal)
 
-    def answer(self) -> None:
-        """Save and ask SLURM to run the job again, by Lightning's own handler."""
-        if self._lightnings is not None:
+    def answer(self) -> bool:
+        """Save and ask SLURM to run the job again, by Lightning's own handler; whether it will.
+
+        Where SLURM refuses, Lightning says so in a warning, and nowhere else.
+        """
+        if self._lightnings is None:
+            return False
+        warnings = list[str]()
+
+        def noted(record: logging.LogRecord) -> bool:
+            if record.levelno >= logging.WARNING:
+                warnings.append(record.getMessage())
+            return True
+
+        logger = logging.getLogger(type(self._lightnings).__module__)
+        logger.addFilter(noted)
+        try:
             self._lightnings(signal.SIGUSR1, None)
+        finally:
+            logger.removeFilter(noted)
+        return not warnings
 
     def ignoring(self) -> AbstractContextManager[None]:
         """Let the signal, which ends a process by default, pass in the block, under SLURM only."""
@@ -105,7 +123,7 @@ class Leaving:
     ) -> None:
         self.stop = StopRequest(say if ranks == 1 else lambda _: None)
         self.slurm = RequeueRequest()
-        self.job: str | None = None  # that SLURM was asked to run again
+        self.job: str | None = None  # that SLURM will run again
         self._say_agreed = say if ranks > 1 and leads else lambda _: None
         self._requeues = requeues
 
@@ -115,15 +133,18 @@ class Leaving:
         return self.stop.asked or self.slurm.asked
 
     def requeue(self, trainer: Trainer) -> bool:
-        """Save and requeue where SLURM's signal came to any process; whether it did."""
+        """Save and requeue where SLURM's signal came to any process; whether it did.
+
+        Where SLURM refuses, the run is saved all the same, and there is no `job`.
+        """
         if not trainer.strategy.reduce_boolean_decision(self.slurm.asked, all=False):
             return False
         if not self._requeues:
             return False
-        self.slurm.answer()
-        array = os.environ.get("SLURM_ARRAY_JOB_ID")
-        one = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else None
-        self.job = one or os.environ["SLURM_JOB_ID"]
+        if self.slurm.answer():
+            array = os.environ.get("SLURM_ARRAY_JOB_ID")
+            one = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else None
+            self.job = one or os.environ["SLURM_JOB_ID"]
         return True
 
     def save(self, trainer: Trainer, path: Path) -> None:

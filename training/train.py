@@ -75,7 +75,7 @@ class Outcome:
     leads: bool  # this process is the one that writes and reports
     early: bool  # it was finished before its goal, as `--finish` asks for
     replaced: int = 0  # images that could not be read any more, over all epochs
-    job: str | None = None  # SLURM was asked to run this job of its own again
+    job: str | None = None  # of SLURM's, which runs it again
 
 
 class FromUser(NamedTuple):

@@ -5,7 +5,8 @@
 
 Which model answers, and how a picture becomes its input, is read from the server: the export has
 put both into the parameters of each model's configuration. With --weights, the sha256 that the
-bundle's manifest has, a server that runs other weights is refused. --save keeps the results.
+bundle's manifest has, a server that runs other weights is refused. --save keeps the results. Where
+the bundle has no decoder, there are latents only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import fitted_from_image, input_from_pixels
+from motorvae.runtime.pixels.convert import batch_of, fitted_from_image, input_from_pixels
 
 PORTS = {tritonclient.http: 8000, tritonclient.grpc: 8001}
 
@@ -34,6 +35,8 @@ class Remote:
     Attributes:
         said: The parameters that begin with "motorvae.", without that.
         spec: How pictures become its input.
+        dtype: Of its input: float32 in [0, 1], or uint8 levels.
+        outputs: What it gives.
     """
 
     def __init__(self, api: Any, client: Any, name: str) -> None:
@@ -50,6 +53,10 @@ class Remote:
         }
         self.version = config["version_policy"]["specific"]["versions"][0]
         self.spec = ModelSpec.model_validate_json(self.said["model"])
+        self.dtype = {"TYPE_FP32": np.float32, "TYPE_UINT8": np.uint8}[
+            config["input"][0]["data_type"]
+        ]
+        self.outputs = [one["name"] for one in config["output"]]
 
     def __call__(
         self, given: npt.NDArray[Any], *outputs: str, input_name: str = "image"
@@ -89,16 +96,32 @@ def main() -> int:
         return 1
 
 
+def model_of(api: Any, client: Any, name: str) -> Remote:
+    """Return what reconstructs, or what encodes where the bundle has no decoder.
+
+    An encoder takes float32, or uint8 levels where the bundle has no other one.
+    """
+    unknown: list[InferenceServerException] = []
+    for form in ("reconstruct", "encoder", "encoder_luma"):
+        try:
+            return Remote(api, client, f"{name}_{form}")
+        except InferenceServerException as error:  # noqa: PERF203  # three at most
+            if "unknown model" not in str(error):
+                raise
+            unknown.append(error)
+    raise unknown[0]
+
+
 def ask(api: Any, client: Any, image: npt.NDArray[np.uint8], options: argparse.Namespace) -> int:
     """Encode and reconstruct an image, (H, W, 3) BGR, by an open client; return the exit code."""
-    remote = Remote(api, client, f"{options.name}_reconstruct")
+    remote = model_of(api, client, options.name)
     found = remote.said["weights_sha256"]
     if options.weights not in {None, found}:
         print(f"{remote.name} has the weights {found}: serve others, or take these as they are")
         return 1
-    pixels = input_from_pixels(fitted_from_image(image, remote.spec)[None])
-    outputs = ["mu", "log_var", "reconstruction"][:: 1 if remote.spec.has_log_var else 2]
-    results = dict(zip(outputs, remote(pixels, *outputs), strict=True))
+    levels = batch_of(fitted_from_image(image, remote.spec)[None])
+    given = levels if remote.dtype == np.uint8 else input_from_pixels(levels)
+    results = dict(zip(remote.outputs, remote(given, *remote.outputs), strict=True))
     print(f"{remote.name}, version {remote.version}: {remote.said['graph']}, weights {found[:12]}")
     for name, values in results.items():
         print(f"{name} {values.shape}: {values.min():.3f} to {values.max():.3f}")

@@ -7,7 +7,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..bundle.load import Bundle
 from ..core.errors import BackendError
 from ..core.lifecycle import Closing
+from ..core.system.workers import Workers, check_wanted
 from ..engines.base import Backend, Batch
 from ..engines.cpu_threads import default_threads, opencv_kept_single
 from ..engines.open import EngineRequest
@@ -154,10 +155,11 @@ class EncoderPool(Closing):
         """Decode and encode batches in threads; yield the rows of each, in the order given.
 
         Of what is given no more is taken ahead than keeps every thread busy. BackendError where the
-        encoder fails or a latent is not finite.
+        encoder fails or a latent is not finite. Whoever leaves before the end, as on Ctrl-C, does
+        not wait for servers.
         """
         waiting: deque[Future[Rows]] = deque()
-        threads = ThreadPoolExecutor(self.workers, thread_name_prefix="encode")
+        threads = Workers(self.workers, "encode")
         try:
             for batch in batches:
                 waiting.append(threads.submit(self.rows_of, batch))
@@ -166,11 +168,12 @@ class EncoderPool(Closing):
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            threads.shutdown(cancel_futures=True)
+            threads.end()
 
     def rows_of(self, items: Sequence[Item]) -> Rows:
         """Decode and encode one batch in the thread that calls; there may be no item in it."""
         fitted = [fitted_from_item(item, self.spec, self._request.limit) for item in items]
+        check_wanted()
         latents = self.latents_of(fitted)
         self._check_finite(items, fitted, latents)
         numbers = {name: np.full(len(items), UNKNOWN[name], NUMBERS[name]) for name in NUMBERS}

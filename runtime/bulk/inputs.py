@@ -244,7 +244,7 @@ class _Listing:
         self.remarks: Sequence[str] = []
 
     def items(self, *, is_one_of_several: bool) -> Iterator[Item]:
-        del is_one_of_several  # names are as they stand there
+        prefix = f"{self._path.as_posix()}/" if is_one_of_several else ""  # of what is relative
         if self._path.suffix.lower() == TABLE_SUFFIX:
             lines = listed_table(self._path, self._request.column)
         else:
@@ -261,8 +261,9 @@ class _Listing:
                 elif _ADDRESS.match(text):
                     yield address_item(text, self._request.limit)
                 else:
-                    path = folder / os.path.expanduser(text)  # noqa: PTH111  # as above
-                    yield file_item(printable(text), path, self._request.limit)
+                    path = folder / (own := Path(os.path.expanduser(text)))  # noqa: PTH111  # as above
+                    name = text if own.is_absolute() else f"{prefix}{text}"
+                    yield file_item(printable(name), path, self._request.limit)
         if empty:
             where = f"{printable(str(self._path))}: {empty} not taken"
             self.remarks = [f"{where}: no text in column {printable(self._request.column)!r}"]

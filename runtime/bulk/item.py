@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..core.errors import ImageError, SourceError
 from ..core.frame import Gap
 from ..core.spec import ModelSpec
+from ..core.system.workers import check_wanted
 from ..core.text import printable
 from ..pixels.convert import Pixels
 from ..pixels.files.image_files import fitted_from_bytes
@@ -47,6 +48,7 @@ class Fitted:
 
 def fitted_from_item(item: Item, spec: ModelSpec, limit: PictureLimit) -> Fitted:
     """Get, hash, decode and fit a picture; what does not decode is not raised, but said."""
+    check_wanted()
     if item.content is None:
         if isinstance(item.frame, Gap) or item.frame is None:
             return Fitted(None, reason=item.frame.reason if item.frame else "there is no frame")

@@ -45,7 +45,8 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder; when the block succeeds, it takes `path`'s place.
 
     An earlier folder stays whole and in place until the new one is complete on disk; on Linux
-    the two are swapped in one step. When the block fails, nothing is left behind. A `path` that
+    the two are swapped in one step. When the block fails, nothing is left behind. Whoever holds
+    the earlier folder itself, as a bind mount of it does, sees it empty afterwards. A `path` that
     is no folder, or cannot be written, is an OutputError.
     """
     path = path.resolve()  # a link stays a link, and what it points at is replaced

@@ -44,7 +44,7 @@ OF_OTHERS = {
     *("--checkout", "--machine", "--no-wheels", "--packages", "--python"),  # tests/gpu/carry.py
     # srun, sbatch and torchrun
     *("--gres", "--gpus-per-task", "--kill-on-bad-exit", "--max-restarts", "--ntasks-per-node"),
-    *("--rm", "--model-repository"),  # docker and tritonserver
+    *("--rm", "--model-repository", "--model-control-mode"),  # docker and tritonserver
     *("--grpc", "--save", "--url"),  # docs/examples/triton_client.py
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }

@@ -22,6 +22,7 @@ from .exchange import grpc_server, http_server, meaning_of
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "docs" / "examples" / "triton_client.py"
 RECORDED = json.loads(Path(__file__).with_name("triton_exchange.json").read_text("utf-8"))
+LATENTS = ["mu", "log_var"]
 NOT_RECORDED = b'{"error": "this request was not recorded"}'
 
 
@@ -109,3 +110,68 @@ def test_a_picture_that_is_none_is_one_line(way: list[str], tmp_path: Path) -> N
     done = ask(tmp_path / "no.png", *way)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith("cannot be read as a picture: name another")
+
+
+def alone(path: str) -> str:
+    """What a recorded model is asked for as where there is an encoder and no decoder."""
+    return path.replace("motorvae_reconstruct", "motorvae_encoder")
+
+
+@pytest.fixture(scope="module", params=["http", "grpc"])
+def encoder_alone(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """As `way`, of a server that has no model which reconstructs.
+
+    How it says so is in FindModelIdentifier of Triton's core (src/model_repository_manager.cc).
+    """
+    unknown = "Request for unknown model: 'motorvae_reconstruct' is not found"
+
+    def http(
+        method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        if path == alone(path):
+            ((found, said, reply),) = {
+                (one["status"], tuple(one["reply_headers"].items()), base64.b64decode(one["reply"]))
+                for one in RECORDED["http"]
+                if (method, path) == (one["method"], alone(one["path"]))
+            } or {(400, (), b'{"error": "no such path"}')}
+            if path.endswith("/config"):
+                config = json.loads(reply)
+                config["output"] = [it for it in config["output"] if it["name"] in LATENTS]
+                reply = json.dumps(config).encode()
+            else:
+                asked, _ = meaning_of(headers, body)
+                assert [one["name"] for one in asked["outputs"]] == LATENTS
+            return found, dict(said), reply
+        return 400, {"Content-Type": "application/json"}, json.dumps({"error": unknown}).encode()
+
+    def grpc(method: str, data: bytes) -> bytes:
+        message = message_of(method, data)
+        name = getattr(message, "name", "") or message.model_name
+        if name != "motorvae_encoder":
+            raise LookupError(unknown)
+        (recorded,) = (one for one in RECORDED["grpc"] if one["method"] == method)
+        reply = base64.b64decode(recorded["reply"])
+        if method.endswith("/ModelConfig"):
+            found = service_pb2.ModelConfigResponse.FromString(reply)
+            kept = [one for one in found.config.output if one.name in LATENTS]
+            del found.config.output[:]
+            found.config.output.extend(kept)
+            return bytes(found.SerializeToString())
+        assert [one.name for one in message.outputs] == LATENTS
+        return reply
+
+    opened = http_server(http) if request.param == "http" else grpc_server(grpc)
+    with opened as address:
+        yield ["--url", address, *(["--grpc"] if request.param == "grpc" else [])]
+
+
+def test_of_an_encoder_alone_there_are_latents(
+    encoder_alone: list[str], picture: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "found.npz"
+    done = ask(picture, *encoder_alone, "--save", saved)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("motorvae_encoder, version 3: encoder fp32")
+    with np.load(saved) as found:
+        assert sorted(found) == sorted(LATENTS)
+        np.testing.assert_allclose(found["mu"][0], RECORDED["mu"], rtol=1e-4, atol=1e-5)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.connectors import signal_connector
 
 from motorvae.runtime.core.errors import CheckpointError
-from motorvae.training.interrupt import StopRequest
+from motorvae.training.interrupt import RequeueRequest, StopRequest
 from motorvae.training.loop.resume_file import steps_saved
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import options_to_resume, train
@@ -117,3 +120,27 @@ def test_a_signal_while_a_line_is_printed_is_a_request_all_the_same() -> None:
     with stop.listening():
         ctrl_c()
     assert stop.asked
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_requeue_that_slurm_refuses_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Lightning's own handler calls a stand-in for `scontrol`."""
+    tool = tmp_path / "scontrol"
+    tool.write_text(f"#!/bin/sh\nexit {code}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setattr(Trainer, "save_checkpoint", lambda *_: None)
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    lightnings = signal_connector._SignalConnector(trainer)
+    handler = signal_connector._HandlersCompose([lightnings._slurm_sigusr_handler_fn])
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        request = RequeueRequest()
+        request.on_train_start()
+        assert request.answer() == (code == 0)
+        assert not signal_connector.log.filters
+    finally:
+        signal.signal(signal.SIGUSR1, before)

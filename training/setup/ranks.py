@@ -138,7 +138,7 @@ class Ranks:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(ConfigError):  # they are gone: there is nobody to tell
                 self._from_first(None)
             raise
         self._from_first(found)

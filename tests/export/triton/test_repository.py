@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -312,3 +314,40 @@ def test_frames_without_a_graph_of_that_precision_are_named(
 def test_python_takes_the_same_options(tmp_path: Path) -> None:
     with pytest.raises(mv.MotorVAEError, match="triton_batch=0 is out of range"):
         mv.export(tmp_path / "run", tmp_path / "bundle", triton=tmp_path / "m", triton_batch=0)
+
+
+def unshares() -> bool:
+    """Whether a process may have mounts of its own here."""
+    command = ("unshare", "-rm", "true")
+    return (
+        shutil.which("unshare") is not None and not subprocess.run(command, check=False).returncode
+    )
+
+
+def test_a_server_that_has_it_mounted_as_the_page_says_sees_the_new_one(
+    small_bundle: Path, tmp_path: Path
+) -> None:
+    """As a container would, by the command of docs/serving.md."""
+    if not unshares():
+        pytest.skip("unshare -rm is not allowed here")
+    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text("utf-8")
+    ((source, mount),) = re.findall(r'-v "(\$PWD[^:]*):([^:]+):ro"', page)
+    (seen,) = re.findall(r"--model-repository (\S+)", page)
+    words = ["--model", str(small_bundle), "--triton", str(tmp_path / "models")]
+    assert main(words) == 0
+    place = tmp_path / "container"
+    (place / mount.lstrip("/")).mkdir(parents=True)
+    look = 'for _ in 1 2; do read _; ls -m -w 0 "$1"; done'
+    script = f'mount --bind "{source}" "{place}{mount}" && {look}'
+    command = ("unshare", "-rm", "sh", "-c", script, "sh", f"{place}{seen}")
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        for version in (1, 2):
+            server.stdin.write("\n")
+            server.stdin.flush()
+            assert "motorvae_encoder, " in server.stdout.readline()
+            if version == 1:
+                assert main([*words, "--triton-version", "2"]) == 0

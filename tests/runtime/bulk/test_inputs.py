@@ -123,6 +123,21 @@ def test_a_list_is_read_from_its_own_folder(
     assert (gap.name, gap.reason) == ("nowhere.png", "cannot be read: No such file or directory")
 
 
+def test_names_of_several_lists_begin_with_the_list(
+    image_folder: Path, inputs_of: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    absolute = str(image_folder / "frame2.png")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "list.txt").write_text(f"img.png\n{absolute}\nhttp://host/c.png\n")
+    lists = [tmp_path / name / "list.txt" for name in ("a", "b")]
+    assert [item.name for item in inputs_of(lists[0])] == ["img.png", absolute, "http://host/c.png"]
+    assert [item.name for item in inputs_of(*lists)] == [
+        *(f"{lists[0]}/img.png", absolute, "http://host/c.png"),
+        *(f"{lists[1]}/img.png", absolute, "http://host/c.png"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

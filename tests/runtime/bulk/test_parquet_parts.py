@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+
+from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.encode_cli import EncodeOptions
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -58,3 +64,31 @@ def test_a_whole_folder_is_kept_under_a_number(
     assert f"the earlier {output} is kept as {tmp_path / 'latents.1.parquet'}" in done.stderr
     assert pq.read_table(tmp_path / "latents.1.parquet").num_rows == 12
     assert pq.read_table(output).num_rows == 12
+
+
+@pytest.mark.parametrize(("latent_size", "most"), [(4096, 524_287), (2048, 1_048_575)])
+def test_a_part_of_more_numbers_than_a_list_counts_is_refused_before_the_work(
+    latent_size: int, most: int
+) -> None:
+    bundle: Any = SimpleNamespace(spec=ModelSpec(latent_size=latent_size))
+
+    def options(part_images: int) -> EncodeOptions:
+        return EncodeOptions(output=Path("a.parquet"), part_images=part_images)
+
+    options(most).check_parts(bundle)
+    replace(options(most + 1), output=Path("a.npz")).check_parts(bundle)
+    words = f"part_images={most + 1} with latents of {latent_size} numbers .* take up to {most}"
+    with pytest.raises(ConfigError, match=words):
+        options(most + 1).check_parts(bundle)
+
+
+def test_a_part_that_is_too_large_is_one_line_and_leaves_nothing(
+    encode: Callable[..., Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motorvae.runtime.encode_cli._MOST_NUMBERS", 31)  # latents have 8
+    done = encode(images, "--output", tmp_path / "a.parquet", "--part-images", 4)
+    assert done.code == 1
+    (line,) = done.stderr.splitlines()
+    assert "--part-images=4 with latents of 8 numbers" in line
+    assert "take up to 3" in line
+    assert not (tmp_path / "a.parquet").exists()

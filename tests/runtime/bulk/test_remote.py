@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import signal
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +33,7 @@ class Quiet(SimpleHTTPRequestHandler):
     """A web server without its lines; of `/unsaid/` it does not say how long files are."""
 
     asked: ClassVar[list[str]] = []
+    sent: ClassVar[list[int]] = []
     large = b""
 
     def do_GET(self) -> None:
@@ -37,6 +41,8 @@ class Quiet(SimpleHTTPRequestHandler):
         self.asked.append(self.path)
         if found := re.match(r"/status(\d+)/", self.path):
             self.send_error(int(found[1]))
+        elif self.path.startswith(("/cut/", "/ranges/", "/replaced/")):
+            self._cut()
         elif self.path.startswith("/unsaid/"):
             data = self.large
             self.send_response(200)
@@ -46,6 +52,22 @@ class Quiet(SimpleHTTPRequestHandler):
                 self.wfile.flush()
         else:
             super().do_GET()
+
+    def _cut(self) -> None:
+        """Break off the first answer at 60 %; by `/ranges/` answer what is asked for then."""
+        data, start = self.large, 0
+        is_first = len(self.asked) == 1
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked and self.path.startswith("/ranges/"):
+            start = int(asked[1])
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        is_other = self.path.startswith("/replaced/") and not is_first
+        self.send_header("ETag", '"other"' if is_other else '"same"')
+        self.end_headers()
+        self.sent.append(len(data) * 6 // 10 if is_first else len(data) - start)
+        self.wfile.write(data[start:][: self.sent[-1]])
+        self.close_connection = True
 
     def do_HEAD(self) -> None:
         """Answer without a length, or as for the whole file."""
@@ -196,6 +218,155 @@ def test_a_shard_of_an_object_store(
     files.rm("/bucket", recursive=True)
     assert len(encoded.names) == 12
     assert all(name.startswith("memory://bucket/a.tar/photos/frame") for name in encoded.names)
+
+
+@pytest.mark.parametrize(
+    ("way", "most_again"), [("cut", 1.0), ("ranges", 0.8), ("replaced", 1.0)], ids=str
+)
+def test_a_shard_whose_connection_breaks_goes_on_at_the_same_place(
+    web: str,
+    image_folder: Path,
+    encoded_of: Callable[..., Encoded],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    most_again: float,
+) -> None:
+    """As far as the server gives ranges, and no other file goes on where one has ended."""
+    import tarfile
+
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("motorvae.runtime.bulk.remote._PAUSES_S", (0.0, 0.0))
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number in range(12):
+            archive.add(image_folder / f"frame{number}.png", f"{number}.png")
+            noise = tmp_path / "noise.bin"  # more than any buffer on the way holds
+            noise.write_bytes(np.random.default_rng(number).bytes(1 << 20))
+            archive.add(noise, f"{number}.bin")
+    monkeypatch.setattr(Quiet, "large", (tmp_path / "a.tar").read_bytes())
+    Quiet.asked.clear()
+    Quiet.sent.clear()
+    encoded = encoded_of([f"{web}/{way}/a.tar"])
+    if way == "replaced":
+        assert 0 < len(encoded.names) < 12
+        (gap,) = encoded.gaps
+        assert "it was replaced while it was read" in gap.reason
+        return
+    assert not encoded.gaps
+    assert encoded.names == [f"{web}/{way}/a.tar/{number}.png" for number in range(12)]
+    assert np.allclose(encoded.mu, encoded_of([image_folder]).mu, atol=1e-6)
+    assert len(Quiet.asked) == 2
+    assert Quiet.sent[1] <= most_again * len(Quiet.large)
+
+
+def test_a_shard_that_breaks_off_in_the_same_place_is_tried_three_times(
+    web: str, encoded_of: Callable[..., Encoded], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import tarfile
+
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("motorvae.runtime.bulk.remote._PAUSES_S", (0.0, 0.0))
+    picture = io.BytesIO()
+    Image.new("L", (32, 32)).save(picture, "PNG")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number, data in enumerate((picture.getvalue(), bytes(3 << 20))):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    data = (tmp_path / "a.tar").read_bytes()
+    monkeypatch.setattr(Quiet, "large", data)
+    starts = list[int]()
+
+    def cut(self: Quiet) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        starts.append(int(asked[1]) if asked else 0)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(data) - starts[-1]))
+        self.end_headers()
+        self.wfile.write(data[starts[-1] : 1 << 20])
+        self.close_connection = True
+
+    monkeypatch.setattr(Quiet, "_cut", cut)
+    encoded = encoded_of([f"{web}/ranges/a.tar"])
+    assert encoded.names == [f"{web}/ranges/a.tar/0.png"]
+    assert "after 1 pictures: " in encoded.gaps[0].reason
+    # What had come before a break is lost, as the client's package has it.
+    assert starts == sorted(starts)
+    assert starts[0] == 0
+    assert starts.count(starts[-1]) in {2, 3}  # the first may be the connection before
+
+
+class Silent(threading.Thread):
+    """A server that takes connections, and answers nothing until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.connections = list[socket.socket]()
+        self.is_asked = threading.Event()
+
+    def run(self) -> None:
+        while True:
+            connection, _ = self.listener.accept()
+            if self.is_closed:
+                connection.close()
+                return
+            self.connections.append(connection)
+            self.is_asked.set()
+
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+        socket.create_connection(self.listener.getsockname()).close()
+        self.join()
+        for one in (self.listener, *self.connections):
+            one.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    server = Silent()
+    server.start()
+    yield server
+    server.close()
+
+
+def test_a_server_that_is_silent_is_not_asked_again(
+    silent: Silent,
+    image_folder: Path,
+    encoded_of: Callable[..., Encoded],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("motorvae.runtime.bulk.remote._SILENCE_S", 0.2)
+    _found.cache_clear()
+    encoded = encoded_of([image_folder / "frame0.png", f"{silent.address}/a.png"])
+    _found.cache_clear()
+    (gap,) = encoded.gaps
+    assert gap.reason == "cannot be read: the server does not answer"
+    assert len(silent.connections) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_a_run_whose_server_is_silent_ends_on_a_signal(
+    silent: Silent, small_bundle: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Long before the minute after which it would give the server up."""
+    pytest.importorskip("aiohttp")
+    (tmp_path / "list.txt").write_text("".join(f"{silent.address}/{n}.png\n" for n in range(64)))
+    command = [sys.executable, "-m", "motorvae", "encode", "list.txt", "--model", str(small_bundle)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert silent.is_asked.wait(60)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "motorvae-encode: interrupted"
+    assert "Traceback" not in said
 
 
 def test_an_empty_folder_and_an_unknown_scheme_are_refused(

@@ -235,6 +235,44 @@ def test_a_process_that_is_lost_before_training_is_said_in_one_line(here: Path, 
     assert not (here / "runs").exists()
 
 
+TOLD = """
+import os, sys
+from pathlib import Path
+from motorvae.runtime.core.errors import SourceError
+from motorvae.training.options import TrainOptions
+from motorvae.training.setup.ranks import Ranks
+from motorvae.training.setup.trainer import trainer_from_options
+
+ranks = Ranks(trainer_from_options(TrainOptions(accelerator="cpu", strategy="ddp")))
+if not ranks.lead:
+    os._exit(0)
+with ranks.told([]):
+    with Path("gate").open() as gate:
+        gate.readline()
+    raise RAISED
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "last"),
+    [
+        ('SourceError("no image in photos/")', "SourceError: no image in photos/"),
+        pytest.param("KeyboardInterrupt", "KeyboardInterrupt", marks=pytest.mark.slow),
+    ],
+)
+def test_what_the_first_process_raises_is_kept_where_the_other_is_gone(
+    here: Path, raised: str, last: str
+) -> None:
+    os.mkfifo(here / "gate")
+    command = (sys.executable, "-c", TOLD.replace("RAISED", raised))
+    with (here / "gate").open("r+b", buffering=0) as gate:
+        first, other = by_rank(here, command, command, port=_free_port())
+        assert other.wait() == 0
+        gate.write(b"\n")  # which the first one waits for
+        said_by = first.communicate()[1].splitlines()
+    assert said_by[-1].endswith(last)
+
+
 NO_SIGNAL = {"ON_RANK": "-1", "AT_STEP": "0", "SIGNAL": "0"}
 SLURM = {
     "SLURM_JOB_ID": "4711",
@@ -308,6 +346,12 @@ def test_a_job_that_cannot_be_requeued_is_saved_all_the_same(here: Path) -> None
     # SLURM refuses, and Lightning says so.
     (lines,) = _as_srun(here, 1, [*command, "--name", "job"], **signalled, SCONTROL="1")
     assert any("Requeuing SLURM job 4711 failed with error code 1" in line for line in lines)
+    *_, line, code = lines
+    assert line.startswith(
+        "motorvae-train: interrupted after 8 of 20 steps; continue with: motorvae-train --resume"
+    )
+    assert code == "code 130"
+    assert not any("SLURM was asked" in line for line in lines)
     assert steps_saved(here / "runs" / "job") == 8
     (here / "scontrol.txt").unlink()
     # Without a name the same command would begin anew.
