@@ -8,7 +8,7 @@ DEMO_SEED ?=
 DEMO_FLAGS := $(if $(DEMO_MINUTES),--minutes $(DEMO_MINUTES)) $(if $(DEMO_SEED),--seed $(DEMO_SEED))
 # One environment, filled in two steps: what the demo imports, and the rest.
 DEMO_EXTRAS := cpu,train,export,bench
-ALL_EXTRAS := $(DEMO_EXTRAS),energy,loadgen,explore,umap,hub,diffusers,openvino,tensorrt-rtx,parquet,remote,zmq,mcap,view,sign,dev
+ALL_EXTRAS := $(DEMO_EXTRAS),energy,loadgen,explore,umap,hub,diffusers,openvino,tensorrt-rtx,parquet,remote,ray,zmq,mcap,view,sign,dev
 DOCS_EXTRAS := docs
 DRIVER_VENV := .venv-driver
 DRIVER_BIN := $(DRIVER_VENV)/bin

@@ -35,7 +35,7 @@ from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.core.errors import MotorVAEError
 from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.pixels.convert import write_input
-from ..runtime.pixels.picture import PictureLimit, limit_for
+from ..runtime.pixels.picture import MAX_PICTURE, limit_for
 
 T = TypeVar("T")
 
@@ -59,40 +59,61 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
+class Ways:
+    """What can be timed of an open pool over some items, each part alone and both together."""
+
+    def __init__(self, pool: EncoderPool, items: Sequence[Item], size: int) -> None:
+        self._pool, self._items, self._size = pool, items, size
+        with ThreadPoolExecutor(pool.workers) as threads:
+            self._fitted = list(threads.map(self._decoded_one, items))
+
+    def decode(self) -> None:
+        """Read, hash, decode and fit."""
+        with ThreadPoolExecutor(self._pool.workers) as threads:
+            list(threads.map(self._decoded, batches_of(self._items, self._size)))
+
+    def encode(self) -> None:
+        """Run the engines on pictures that are in memory."""
+        with ThreadPoolExecutor(self._pool.workers) as threads:
+            list(threads.map(self._pool.latents_of, batches_of(self._fitted, self._size)))
+
+    def pipeline(self) -> None:
+        """Do both, as motorvae-encode does."""
+        for _ in self._pool.rows(batches_of(self._items, self._size)):
+            pass
+
+    def _decoded(self, items: Sequence[Item]) -> list[Fitted]:
+        return [self._decoded_one(item) for item in items]
+
+    def _decoded_one(self, item: Item) -> Fitted:
+        spec = self._pool.spec
+        return fitted_from_item(item, spec, limit_for(spec, MAX_PICTURE))
+
+
+def seconds_of(way: Callable[[], object]) -> float:
+    """Return how long one call takes."""
+    start_s = time.perf_counter()
+    way()
+    return time.perf_counter() - start_s
+
+
 def _rates(bundle: Bundle, items: Sequence[Item], precision: Precision) -> dict[str, float]:
-    limit = limit_for(bundle.spec, 200.0)
+    limit = limit_for(bundle.spec, MAX_PICTURE)
     engine = EngineRequest(precision=precision)
     with EncoderPool(bundle, PoolRequest(engine, limit)) as pool:
         size = pool.best_batch_size()
         print(f"{precision}: {pool.choice.chosen}, {pool.workers} threads, batches of {size}")
-        with ThreadPoolExecutor(pool.workers) as threads:
-            fitted = list(threads.map(lambda one: fitted_from_item(one, pool.spec, limit), items))
-
-        def decode() -> None:
-            with ThreadPoolExecutor(pool.workers) as threads:
-                parts = _batches(items, size)
-                list(threads.map(lambda part: _decoded(part, pool, limit), parts))
-
-        def encode() -> None:
-            with ThreadPoolExecutor(pool.workers) as threads:
-                list(threads.map(pool.latents_of, _batches(fitted, size)))
-
-        def pipeline() -> None:
-            for _ in pool.rows(_batches(items, size)):
-                pass
-
+        parts = Ways(pool, items, size)
         ways: dict[str, Callable[[], None]] = {
-            "decode": decode,
-            "encode": encode,
-            "pipeline": pipeline,
+            "plain": lambda: plain(bundle, items),
+            "decode": parts.decode,
+            "encode": parts.encode,
+            "pipeline": parts.pipeline,
         }
-        ways = {"plain": lambda: _plain(bundle, items), **ways}
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(TURNS):
             for name, way in ways.items():
-                start_s = time.perf_counter()
-                way()
-                seconds[name].append(time.perf_counter() - start_s)
+                seconds[name].append(seconds_of(way))
     rates = {name: len(items) / statistics.median(took) for name, took in seconds.items()}
     floor = 1 / (1 / rates["decode"] + 1 / rates["encode"])
     shares = [
@@ -107,15 +128,11 @@ def _rates(bundle: Bundle, items: Sequence[Item], precision: Precision) -> dict[
     return {name: round(value, 3) for name, value in rates.items()}
 
 
-def _decoded(items: Sequence[Item], pool: EncoderPool, limit: PictureLimit) -> list[Fitted]:
-    return [fitted_from_item(item, pool.spec, limit) for item in items]
-
-
-def _plain(bundle: Bundle, items: Sequence[Item]) -> None:
+def plain(bundle: Bundle, items: Sequence[Item]) -> None:
     """Encode as a script would, with ONNX Runtime's own threads and OpenCV's own decoder."""
     spec = bundle.spec
     with open_engine(bundle, GraphKey("encoder"), EngineRequest(backend="onnx")) as backend:
-        for part in _batches(items, _PLAIN_BATCH):
+        for part in batches_of(items, _PLAIN_BATCH):
             batch = np.empty((len(part), *spec.input_shape), np.float32)
             for place, item in enumerate(part):
                 data = item.content() if item.content is not None else b""
@@ -130,7 +147,8 @@ def _plain(bundle: Bundle, items: Sequence[Item]) -> None:
             backend.run(batch)
 
 
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def batches_of(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Cut items into batches."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 

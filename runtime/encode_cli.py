@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from .bulk.cluster.ray_pool import TASK_IMAGES, ClusterRequest, RayPool
 from .bulk.encoder_pool import EncoderPool, PoolRequest
 from .bulk.inputs import Inputs, shown_text
 from .bulk.listings import TABLE_SUFFIX
-from .bulk.parts import Job, PartFacts, Parts
+from .bulk.parts import Job, PartFacts, Parts, begun, model_hash, set_aside_complete
 from .bulk.run import (
     PART_IMAGES,
     DataRequest,
     Progress,
-    begun,
     encode_to_parts,
     finish,
     parts_of,
     refuse_nothing,
-    set_aside_complete,
 )
 from .bundle.load import Bundle, load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
@@ -38,6 +39,8 @@ from .engines.select import Rebuild
 from .ood.detector import OOD_ABOVE
 from .pixels.picture import MAX_PICTURE, limit_for
 
+_LINE_EACH_S = 60.0
+"""Of progress, where no terminal is."""
 _MOST_NUMBERS = (1 << 31) - 1
 
 
@@ -68,11 +71,15 @@ class EncodeOptions:
     batch_size: int | None = None
     """Images in each run of the encoder; by default what a trial at the start shows to be best."""
     workers: int | None = None
-    """Threads that read and decode; by default one for each core."""
+    """Threads that read and decode; by default one for each core. On a cluster those of each of its
+    workers, of which there are as many as there is room for."""
     part_images: int = PART_IMAGES
     """Images in each part that is written as the run goes on: what is lost when it is killed."""
     restart: bool = False
     """Delete what a run that was cut off has left. By default it goes on from there."""
+    retry_failures: bool = False
+    """Of an earlier run of the same command, finished or cut off, try again what could not be read,
+    such as addresses of a server that was away. The rows take their places."""
     matrix: Matrix | None = None
     """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
     576 down, and BT.601 below. By default as the model was trained."""
@@ -81,6 +88,11 @@ class EncodeOptions:
     default the default one; of several, or without one, that of the largest picture."""
     max_picture: float = MAX_PICTURE
     """Megapixels that an image file may have; a larger one is skipped and is not decoded."""
+    run_by: Annotated[Literal["local", "ray"], tyro.conf.arg(name="engine")] = "local"
+    """local: this machine alone. ray: the machines of a Ray cluster."""
+    address: str | None = None
+    """HOST:PORT of the cluster's head, or auto for the one that this machine is a node of; by
+    default that of RAY_ADDRESS, or else one that is started on this machine for this run."""
     engine: EngineRequest = field(default_factory=EngineRequest)
     """Which engine runs."""
 
@@ -98,6 +110,10 @@ class EncodeOptions:
             workers=self.workers,
         )
         request.check(self.output)
+        if self.address is not None and self.run_by != "ray":
+            raise ConfigError(f"--address {self.address} is of a cluster: add --engine ray")
+        if self.restart and self.retry_failures:
+            raise ConfigError("restart=True and retry_failures=True: take one of them")
         if not 0 < self.ood_above <= 100:
             raise ConfigError(
                 f"ood_above={self.ood_above} is out of range: take a percentile above 0 and up to "
@@ -117,20 +133,25 @@ class EncodeOptions:
                 f"is more than a file of Parquet holds: take up to {most}"
             )
 
-    def pool(self, bundle: Bundle, rebuild: Rebuild | None) -> EncoderPool:
-        """Open the engines."""
+    def pool(self, bundle: Bundle, rebuild: Rebuild | None) -> EncoderPool | RayPool:
+        """Open the engines, here or on a cluster."""
         request = PoolRequest(
             self.engine,
             limit_for(bundle.spec, self.max_picture),
             self.workers,
             self.ood_above if self.ood else None,
         )
+        if self.run_by == "ray":
+            task = min(self.part_images, TASK_IMAGES)
+            cluster = ClusterRequest(self.address, task, partial(print_sentence, stderr_console()))
+            return RayPool(bundle, request, cluster)
         return EncoderPool(bundle, request, rebuild)
 
-    def job(self, bundle: Bundle, pool: EncoderPool) -> Job:
+    def job(self, bundle: Bundle, pool: EncoderPool | RayPool) -> Job:
         """Return what this run is of, with the batch size that is asked for or the best one."""
         return Job(
             weights_sha256=bundle.manifest.weights_sha256,
+            model=model_hash(bundle, pool.choice.precision, is_scored=self.ood),
             data=tuple(map(shown_text, self.data)),  # it stays on the disk
             every=self.every,
             column=self.column,
@@ -138,6 +159,7 @@ class EncodeOptions:
             track=self.track,
             max_picture=self.max_picture,
             precision=pool.choice.precision,
+            engines=(pool.engine,),
             ood_above=self.ood_above if self.ood else None,
             part_images=self.part_images,
             batch_size=self.batch_size or pool.best_batch_size(),
@@ -154,31 +176,37 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     parts = parts_of(options.output, bundle)
     inputs = request.inputs(bundle)
     with output_locked(options.output), options.pool(bundle, rebuild) as pool:
-        aside = set_aside_complete(parts, options.output, restart=options.restart)
+        retries = options.retry_failures
+        aside = set_aside_complete(parts, options.output, restart=options.restart, retries=retries)
         job = begun(
             parts,
             options.job(bundle, pool),
             restart=options.restart,
             is_size_asked=options.batch_size is not None,
+            retries=retries,
         )
         printed = len(pool.notes)
-        engines = f"{pool.workers} threads, batches of {job.batch_size}"
+        engines = f"{pool.layout}, batches of {job.batch_size}"
         what = f"{inputs.name} -> {pool.choice.chosen} -> {options.output}; {engines}"
         print_sentence(console, what + pool.choice.remarks)
+        if len(job.engines) > 1:
+            made = f"what is there was encoded by {' and by '.join(job.engines[:-1])}"
+            print_sentence(console, f"{made}: {job.precision} latents are equal within the gate")
         if pool.ood_remark:
             print_sentence(console, pool.ood_remark)
         print_remarks(console, bundle.folder, bundle.manifest.remarks)
         progress = Progress()
         try:
-            parts.begin(job)
+            if not job.is_complete:
+                parts.begin(job)
             with _bar(console, progress):
-                found = encode_to_parts(inputs, pool, parts, job, progress)
-            if not any(part.count > part.failed for part in found):
+                found = encode_to_parts(inputs, pool, parts, job, progress, retries=retries)
+            if not (job.is_complete or any(part.count > part.failed for part in found)):
                 parts.clear()
             refuse_nothing(inputs, found, progress)
             kept = finish(parts, job, found, options.output, bundle) or aside
         except BaseException:
-            _say_what_is_kept(console, parts)
+            _say_what_is_kept(console, parts, job)
             _put_back(console, aside, options.output)
             raise
         notes = pool.notes[printed:]
@@ -190,14 +218,18 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     for line in (*inputs.remarks, *progress.remarks):
         console.print(line, style="yellow")
     for name, reason in progress.failures:
-        console.print(f"skipped {name}: {reason}", style="yellow")
+        console.print(
+            f"skipped {name}: {reason}", style="yellow", soft_wrap=not console.is_terminal
+        )
     if progress.failed:
         shown = len(progress.failures)
         if progress.failed > shown:
             console.print(f"and {progress.failed - shown} more", style="yellow")
+        unread = sum(part.unread for part in found)
+        again = f"; --retry-failures tries {unread} again that could not be read" if unread else ""
         raise SourceError(
             f"{progress.failed} of {progress.count} did not decode and have no latent; the others "
-            f"are in {options.output}"
+            f"are in {options.output}{again}"
         )
 
 
@@ -213,8 +245,13 @@ def _print_result(
     console.print(f"{latents} latents of {inputs.name} in {options.output}{earlier}")
 
 
-def _say_what_is_kept(console: Console, parts: Parts) -> None:
-    """Say in a line what a run that is cut off has done, or leave nothing behind."""
+def _say_what_is_kept(console: Console, parts: Parts, job: Job) -> None:
+    """Say in a line what a run that is cut off has done, or leave nothing behind.
+
+    A finished result, whose failures were tried again, stays as it is.
+    """
+    if job.is_complete:
+        return
     if done := sum(part.count for part in parts.finished()):
         console.print(f"{done} images are kept in {parts.folder}: the same command goes on there")
     else:
@@ -233,21 +270,34 @@ def _put_back(console: Console, aside: Path | None, output: Path) -> None:
 
 
 def _bar(console: Console, progress: Progress) -> Bar:
-    """Show how many images are done, and how many in a second."""
+    """Show how many images are done, how many in a second, and how many of them failed.
+
+    Where no terminal is, that is a line each minute.
+    """
     bar = Bar(
         SpinnerColumn(),
-        TextColumn("{task.completed:.0f} images"),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.description}"),
         TimeElapsedColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
-    task = bar.add_task("encoding", total=None, rate="")
+    task = bar.add_task("0 images", total=None)
+    began_s = said_s = time.monotonic()
 
     def changed() -> None:
-        elapsed_s = bar.tasks[0].elapsed or 0.0
-        now = progress.count - progress.resumed
-        rate = f"{now / elapsed_s:.0f} a second" if now and elapsed_s > 1 else ""
-        bar.update(task, completed=progress.count, rate=rate)
+        nonlocal said_s
+        now_s = time.monotonic()
+        text = f"{progress.count} image{'' if progress.count == 1 else 's'}"
+        done = progress.count - progress.resumed
+        if done and now_s - began_s > 1:
+            text += f", {done / (now_s - began_s):.0f} a second"
+        if progress.failed:
+            text += f", {progress.failed} failed"
+        if console.is_terminal:
+            bar.update(task, description=text)
+        elif now_s - said_s >= _LINE_EACH_S:
+            said_s = now_s
+            console.print(text)
 
     progress.changed = changed
     return bar

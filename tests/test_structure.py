@@ -43,6 +43,7 @@ HEAVY = {
     "pycuda",
     "cuda",
     "pyarrow",
+    "ray",
     "zmq",
     "mcap",
     "rerun",

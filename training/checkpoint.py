@@ -38,7 +38,7 @@ WeightsType = Literal["float32", "float16"]
 class DataSummary(StrictModel):
     """What a run learned from: `source` as the user named it, and numbers of images."""
 
-    kind: Literal["folder", "video", "vehicles"]
+    kind: Literal["folder", "video", "vehicles", "shards"]
     source: str
     train: int
     held_out: int

@@ -163,6 +163,11 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
             f"held-out reconstruction {row.held_out_reconstruction:.5g}, "
             f"KL {row.held_out_kl:.4g}, {row.active_units} active units"
         )
+    if outcome.replaced:
+        yield (
+            f"warning: {outcome.replaced} images could not be read any more when it was their "
+            "turn, and others took their place: metrics.csv says in which epochs"
+        )
     export = next_command("motorvae-export", outcome.folder.parent / "latest", "--fp16")
     if outcome.result is not None:
         if overfitted := overfitting(outcome.result.kept):

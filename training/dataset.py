@@ -1,7 +1,8 @@
-"""Any data set: decoded once into a mapped array of model-sized pictures, and split by content."""
+"""Any data set, split by content: decoded once into a mapped array, or read from shards."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -37,6 +38,10 @@ from ..runtime.sources.base import CaptureRequest, FrameSource, fitted_from_item
 from ..runtime.sources.open import open_source
 from ..runtime.sources.spec import SYNTHETIC_SIZE, SourceSpec
 from ..runtime.sources.synthetic.vehicles import vehicle_picture
+from .shards.images import ShardImages
+from .shards.index import SET_NAME, index_in
+from .shards.listing import names_shards, shards_named
+from .shards.prepare import prepare_shards
 
 IMAGES_NAME = "images.u8"
 INDEX_NAME = "index.json"
@@ -47,7 +52,11 @@ _BLOCK_FRAMES, _SHORT_FRAMES = 60, 8
 _SPARE_BYTES = 1 << 30
 """Room left for resume files, weights and pictures beside the images."""
 
-Kind = Literal["folder", "video", "vehicles"]  # a folder is images, however they were named
+_FEW = 32
+_SHARDS_READERS = 3
+
+# a folder is images, however they were named
+Kind = Literal["folder", "video", "vehicles", "shards"]
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 Item = tuple[str, "Pixels | str"]
@@ -56,9 +65,10 @@ Item = tuple[str, "Pixels | str"]
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images ready for training, read from a run's cache."""
+    """Images ready for training, read from a run's cache or from shards."""
 
-    images: Pixels  # (N, H, W) or (N, 3, H, W) uint8, mapped from disk
+    # (N, H, W) or (N, 3, H, W) uint8, mapped from disk or decoded as they are asked for
+    images: Pixels | ShardImages
     names: Sequence[str]  # what the user would call each image
     train: Rows  # rows to train on
     held_out: Rows  # rows that are never trained on, in the order of their content hash
@@ -68,6 +78,46 @@ class DataSet:
     def batch(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Return these images as (N, C, H, W) float32 in [0, 1], through the runtime's scaling."""
         return input_from_pixels(self.images[rows])
+
+    def each(self, rows: Rows) -> Iterator[Pixels]:
+        """Yield these images, of which a few are read at a time."""
+        for start in range(0, len(rows), _FEW):
+            yield from self.images[rows[start : start + _FEW]]
+
+    def share(self, whole: Rows, begin: int, size: int) -> npt.NDArray[np.float32]:
+        """Return so many images of a batch from one of them on, as `batch` does."""
+        rows = whole[begin : begin + size]
+        if isinstance(self.images, ShardImages):
+            return input_from_pixels(self.images.taken(rows, whole, begin))
+        return self.batch(rows)
+
+    @contextlib.contextmanager
+    def epoch(self, seed: int, epoch: int) -> Iterator[Callable[[int, int], Rows]]:
+        """Give the training rows of an epoch by a position and a number, as (seed, epoch) decide.
+
+        Of shards the order is that of `shards.order`, else any.
+        """
+        if isinstance(self.images, ShardImages):
+            with self.images.epoch(seed, epoch) as rows:
+                yield rows
+            return
+        order = np.random.default_rng((seed, epoch)).permutation(self.train)
+        yield lambda begin, size: order[begin : begin + size]
+
+    @property
+    def validated(self) -> Rows:
+        """Held-out rows in the order they are validated in: of shards, that of their reading."""
+        return np.sort(self.held_out) if isinstance(self.images, ShardImages) else self.held_out
+
+    @property
+    def readers(self) -> int:
+        """How many batches are best assembled at a time."""
+        return _SHARDS_READERS if isinstance(self.images, ShardImages) else 1
+
+    @property
+    def replaced(self) -> int:
+        """How often another image took the place of one that cannot be read any more."""
+        return self.images.replaced if isinstance(self.images, ShardImages) else 0
 
     def mean_level(self) -> npt.NDArray[np.float32]:
         """Return the mean level of each plane over training images, (C,) in [0, 1].
@@ -101,13 +151,16 @@ def kind_of_data(data: str, option: str = "--data") -> Kind:
     """Return what an option names; SourceError where nothing of that name exists."""
     if data == "vehicles":
         return "vehicles"
+    if names_shards(data):
+        shards_named(data, option)
+        return "shards"
     if Path(data).is_dir():
         return "folder"
     if Path(data).is_file() or glob.has_magic(data):
         return "folder" if SourceSpec.local(data).kind == "images" else "video"
     raise SourceError(
-        f"{option}={data} does not exist: give a folder or pattern of images, a video file, or "
-        "vehicles"
+        f"{option}={data} does not exist: give a folder or pattern of images, tar shards, a video "
+        "file, or vehicles"
     )
 
 
@@ -121,6 +174,8 @@ def prepare_data(
 ) -> None:
     """Decode every image once, to the pixels that the runtime is held to, and split by content.
 
+    Of shards an index is kept, and of all others the pixels.
+
     `data_from_cache` reads what is written. `progress` is called with the number of images done
     and the number expected, `warn` with one line for each file or frame that was skipped.
 
@@ -130,6 +185,19 @@ def prepare_data(
         OutputError: The disk is full or cannot be written.
     """
     kind = kind_of_data(request.data, request.option)
+    if kind == "shards":
+        prepare_shards(
+            shards_named(request.data, request.option),
+            spec,
+            cache,
+            held_out=request.held_out,
+            max_picture=request.max_picture,
+            workers=request.workers,
+            named=f"{request.option}={request.data}",
+            progress=progress,
+            warn=warn,
+        )
+        return
     expected, items, remarks = _items(kind, request, spec)
     names: list[str] = []
     digests: list[str] = []
@@ -175,8 +243,21 @@ def prepare_data(
         path.write_text(json.dumps(index), encoding="utf-8")
 
 
-def data_from_cache(cache: Path) -> DataSet:
-    """Open what `prepare_data` wrote; DataError where it is gone or cut short."""
+def data_from_cache(
+    cache: Path, *, workers: int = 0, warn: Callable[[str], None] = lambda _: None
+) -> DataSet:
+    """Open what `prepare_data` wrote; DataError where it is gone or cut short.
+
+    Shards are decoded by so many threads, 0 for one a core, and `warn` gets a line for each that
+    cannot be read any more.
+    """
+    if (cache / SET_NAME).exists():
+        index = index_in(cache)
+        known = index.set
+        read = ShardImages(index, workers=workers, warn=warn)
+        return DataSet(
+            read, index.names, index.train, index.held_out, known.skipped, known.spec.color
+        )
     again = "start a new run"
     most = _MOST_INDEX
     try:

@@ -199,12 +199,12 @@ def appearance_statistics(data: DataSet) -> Statistics:
     def measured(images: Iterable[npt.NDArray[np.uint8]]) -> Float64s:
         return np.stack([appearance.measure(image).copy() for image in images])
 
-    references = measured(data.images[row] for row in reference_rows)
+    references = measured(data.each(reference_rows))
     # Known images, too, as another decoder may give them, and what that does is no difference.
     handled = measured(
-        _handled(data.images[row], data.color, turn) for turn, row in enumerate(rows)
+        _handled(image, data.color, turn) for turn, image in enumerate(data.each(rows))
     )
-    clean = measured(data.images[row] for row in rows)
+    clean = measured(data.each(rows))
     mean = references.mean(0)
     tolerance = np.square(handled - clean).mean(0)
     deviation = np.sqrt(np.maximum(references.var(0), _LEAST_DEVIATION**2) + tolerance)

@@ -70,8 +70,9 @@ class TrainOptions:
     }
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = "vehicles"
-    """A folder of images (read recursively), a pattern of images in quotes, one video file, or
-    the word vehicles for the built-in renderer."""
+    """A folder of images (read recursively), a pattern of images in quotes, a folder or a pattern
+    of tar shards such as 'train-{000..123}.tar', which are read again in each epoch, one video
+    file, or the word vehicles for the built-in renderer."""
     output: Path = Path("runs")
     """Folder that holds the runs, each with everything that it needs; latest in it leads to the
     newest."""
@@ -229,7 +230,8 @@ class TrainOptions:
     strategy: Literal["auto", "ddp"] = "auto"
     """Lightning's strategy: auto, or ddp for several devices."""
     workers: int = 0
-    """Threads that decode images while the data is prepared; 0 takes one per core."""
+    """Threads that decode images while the data is prepared, and those of tar shards while the
+    model is trained; 0 takes one per core."""
     track: int | None = None
     """Read this video track of a file or stream, counted from 1 without covers and thumbnails. By
     default the default one; of several, or without one, that of the largest picture."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,6 +74,7 @@ class Outcome:
     result: Finished | None
     leads: bool  # this process is the one that writes and reports
     early: bool  # it was finished before its goal, as `--finish` asks for
+    replaced: int = 0  # images that could not be read any more, over all epochs
     job: str | None = None  # of SLURM's, which runs it again
 
 
@@ -165,7 +167,12 @@ def _fit(
         # A CSVLogger's, of a resumed run; see `LoggerDuties`.
         warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
         config = config_from_run(folder)
-        data = data_from_cache(folder / CACHE_NAME)
+        whose = f"rank {machine.global_rank}: " if ranks > 1 else ""
+        data = data_from_cache(
+            folder / CACHE_NAME,
+            workers=options.workers or max(1, (os.cpu_count() or 1) // machine.num_devices),
+            warn=lambda line: console.print(f"warning: {whose}{line}"),
+        )
         plan = plan_of(config, data, machine)
         callbacks: list[Callback] = [EpochReport(folder, console), leaving.stop, leaving.slurm]
         keep_freed_memory()
@@ -233,6 +240,7 @@ def _fit(
         result=result,
         leads=leads,
         early=options.finish,
+        replaced=sum(row.replaced for row in module.history),
         job=leaving.job,
     )
 

@@ -47,7 +47,11 @@ def prepared_images(
                 progress=lambda done, total: show(f"preparing images: {done} of {total or '?'}"),
                 warn=lambda line: console.print(f"warning: {line}"),
             )
-        data = data_from_cache(folder / "images")
+        data = data_from_cache(
+            folder / "images",
+            workers=options.workers,
+            warn=lambda line: console.print(f"warning: {line}"),
+        )
         skipped = f", {data.skipped} skipped" if data.skipped else ""
         console.print(
             f"{len(data.held_out)} held-out images to compare graphs on, {len(data.train)} for "

@@ -16,7 +16,7 @@ from ..core.errors import writing_output
 from ..core.frame import Gap
 from ..core.npz_archive import write_array, write_value
 from ..core.system.temporaries import temporary_beside
-from .rows import Floats, Rows
+from .rows import TEXTS, Floats, Rows
 
 _PER_OK = ("names", "sha256")
 _PER_FAILURE = {"failed_names": "names", "failed_reasons": "reasons"}
@@ -97,17 +97,18 @@ class Encoded:
             {name: _full(values, ok) for name, values in self.numbers.items()},
             {name: _full(values, ok) for name, values in latents.items()},
         )
-        return save_npz(path, lambda: iter([rows]), self.latent_shape, self.weights_sha256)
+        return save_npz(path, lambda *_: iter([rows]), self.latent_shape, self.weights_sha256)
 
 
 def save_npz(
     path: Path,
-    parts: Callable[[], Iterator[Rows]],
+    parts: Callable[..., Iterator[Rows]],
     latent_shape: tuple[int, ...],
     weights_sha256: str,
 ) -> Path | None:
     """Write parts that follow each other to one .npz file, which is there whole or not at all.
 
+    `parts` is called for each column with its name, or with several; more may be in its rows.
     It holds `names`, `sha256`, `mu`, `log_var` if there is one, and numbers, of what has a latent;
     `failed_names` and `failed_reasons` of what has none; `latent_shape`, and `weights_sha256` where
     it is known. No more than a part is in memory at once. Returns where an earlier file of that
@@ -117,22 +118,23 @@ def save_npz(
     widths = dict.fromkeys((*_PER_OK, *_PER_FAILURE), 1)
     dtypes: dict[str, np.dtype[Any]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for part in parts():
+    for number, part in enumerate(parts(*TEXTS)):
         ok, failed = ok + int(part.is_ok.sum()), failed + int((~part.is_ok).sum())
         for name in widths:
             widths[name] = max([widths[name], *map(len, _texts(part, name))])
-        for name, values in _arrays(part).items():
+        for name, values in _arrays(next(parts())).items() if not number else ():
             dtypes[name], shapes[name] = values.dtype, values.shape[1:]
 
     with writing_output(path), temporary_beside(path) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, width in widths.items():
                 count = ok if name in _PER_OK else failed
+                column = _PER_FAILURE.get(name, name)
                 dtype = np.dtype(f"<U{width}")
-                texts = (np.array(_texts(part, name), dtype) for part in parts())
+                texts = (np.array(_texts(part, name), dtype) for part in parts(column))
                 write_array(archive, name, dtype, (count,), texts)
             for name, dtype in dtypes.items():
-                arrays = (_arrays(part)[name][part.is_ok] for part in parts())
+                arrays = (_arrays(part)[name][part.is_ok] for part in parts(name))
                 write_array(archive, name, dtype, (ok, *shapes[name]), arrays)
             write_value(archive, "latent_shape", latent_shape)
             if weights_sha256:
@@ -143,7 +145,10 @@ def save_npz(
 def _texts(part: Rows, name: str) -> list[str]:
     """Return a column of texts of what has a latent, or of what has none."""
     texts = part.texts[_PER_FAILURE.get(name, name)]
-    return [one for one, is_ok in zip(texts, part.is_ok, strict=True) if is_ok == (name in _PER_OK)]
+    reasons = part.texts["reasons"]
+    if name in _PER_OK:
+        return [text for text, reason in zip(texts, reasons, strict=True) if not reason]
+    return [text for text, reason in zip(texts, reasons, strict=True) if reason]
 
 
 def _arrays(part: Rows) -> dict[str, npt.NDArray[Any]]:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,6 @@ _TRIAL_S, _LEAST_RUNS = 0.1, 3  # of each batch size
 _MOST_WORSE = 2  # times the best size: no larger one is tried
 _LEAST_GAIN = 0.97  # of its time that a larger batch must be under to be worth its memory
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class PoolRequest:
@@ -50,21 +48,21 @@ class PoolRequest:
     ood_above: float | None = None  # None: no out-of-distribution scores
 
 
-class _Lent(Generic[T]):
-    """Things that are lent to one thread at a time."""
+class _Engines:
+    """Engines that are lent to one thread at a time."""
 
-    def __init__(self, things: Iterable[T]) -> None:
-        self._free: queue.SimpleQueue[T] = queue.SimpleQueue()
-        for thing in things:
-            self._free.put(thing)
+    def __init__(self, backends: Iterable[Backend]) -> None:
+        self._free: queue.SimpleQueue[Backend] = queue.SimpleQueue()
+        for backend in backends:
+            self._free.put(backend)
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[T]:
-        thing = self._free.get()
+    def one(self) -> Iterator[Backend]:
+        backend = self._free.get()
         try:
-            yield thing
+            yield backend
         finally:
-            self._free.put(thing)
+            self._free.put(backend)
 
 
 class EncoderPool(Closing):
@@ -85,16 +83,12 @@ class EncoderPool(Closing):
             opened.enter_context(opencv_kept_single())
             self.choice, backends = self._opened(bundle, rebuild, opened)
             self._backends = backends
-            self._engines = _Lent(backends)
+            self._engines = _Engines(backends)
+            self._detector: OODDetector | None = None
             self.ood_remark = ""
-            detectors: list[OODDetector] = []
             if request.ood_above is not None:
-                for _ in range(self.workers):
-                    found, self.ood_remark = usable_detector(bundle, ood_above=request.ood_above)
-                    detectors += [found] if found else []
-                    if found is None:
-                        break
-            self._detectors = _Lent(detectors) if detectors else None
+                found = usable_detector(bundle, ood_above=request.ood_above)
+                self._detector, self.ood_remark = found
             self._closing = opened.pop_all()
 
     def _opened(
@@ -115,6 +109,16 @@ class EncoderPool(Closing):
                 backends.append(select_engine(bundle, "encoder", same).backend)
                 opened.enter_context(backends[-1])
         return choice, backends
+
+    @property
+    def engine(self) -> str:
+        """Which engine, with its version."""
+        return self.choice.backend.name
+
+    @property
+    def layout(self) -> str:
+        """How many threads decode, in words."""
+        return "1 thread" if self.workers == 1 else f"{self.workers} threads"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -232,15 +236,15 @@ class EncoderPool(Closing):
         numbers: dict[str, npt.NDArray[Any]],
     ) -> None:
         """Write out-of-distribution scores, where there is a detector."""
-        if self._detectors is None:
+        detector = self._detector
+        if detector is None:
             return
-        with self._detectors.one() as detector:
-            for row, one in enumerate(fitted):
-                if one.pixels is None:
-                    continue
-                appearance = detector.appearance(one.pixels)
-                score = detector.scored(latents["mu"][row], None, appearance)
-                numbers["ood_score"][row], numbers["is_ood"][row] = score.ood_score, score.is_ood
+        for row, one in enumerate(fitted):
+            if one.pixels is None:
+                continue
+            appearance = detector.appearance(one.pixels)
+            score = detector.scored(latents["mu"][row], None, appearance)
+            numbers["ood_score"][row], numbers["is_ood"][row] = score.ood_score, score.is_ood
 
     def close(self) -> None:
         """Release the engines."""

@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from ..core.errors import ConfigError, SourceError
 from ..core.frame import Gap
-from ..core.redaction import without_credentials
+from ..core.redaction import name_of_address, without_credentials
 from ..core.spec import ModelSpec
 from ..core.text import printable
 from ..pixels.files.image_files import content_of_file
@@ -25,7 +26,7 @@ from ..sources.image_list import LazyImageList, natural_key
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .item import Item
-from .listings import LIST_SUFFIXES, TABLE_SUFFIX, listed_lines, listed_table
+from .listings import LIST_SUFFIXES, TABLE_SUFFIX, BadLine, listed_lines, listed_table
 from .remote import RemoteFolder, check_address, reads_web, remote_content, remote_file
 from .tar_shards import SHARD_SUFFIXES, Shard, unreadable
 
@@ -74,7 +75,7 @@ class Inputs:
     def __init__(self, data: Sequence[str], request: InputRequest) -> None:
         if not data:
             raise ConfigError("no data: name a folder, a pattern, a list, shards or a video")
-        texts = [one for text in data for one in _expanded(text)]
+        texts = [one for text in data for one in written_out(text)]
         self._inputs = [_input_of(text, request) for text in texts]
         self._texts = texts
         shown = list(map(shown_text, data))
@@ -96,7 +97,7 @@ def shown_text(text: str) -> str:
     return without_credentials(text) if _ADDRESS.match(text) else text
 
 
-def _expanded(text: str) -> Iterator[str]:
+def written_out(text: str) -> Iterator[str]:
     """Write `shard-{000..099}.tar` out, as WebDataset's users name shards, and `shards/*.tar`."""
     found = _BRACES.search(text)
     if found is None:
@@ -111,7 +112,7 @@ def _expanded(text: str) -> Iterator[str]:
         raise ConfigError(f"{text[:80]}: {found[0]} counts from a number to a larger one")
     for number in range(first, last + 1):
         name = f"{text[: found.start()]}{number:0{len(found[1])}d}{text[found.end() :]}"
-        yield from _expanded(name)
+        yield from written_out(name)
 
 
 def _input_of(text: str, request: InputRequest) -> _Input:
@@ -140,7 +141,7 @@ def _remote_input(text: str, request: InputRequest) -> _Input:
         return _Video(SourceSpec.parse(text), request)
     check_address(text)
     if is_shard:
-        return _Shards(Shard(without_credentials(text), remote_file(text), request.limit))
+        return _Shards(Shard(name_of_address(text), remote_file(text), request.limit))
     return _Address(text, request) if is_image else _RemoteFolder(text, request)
 
 
@@ -252,7 +253,10 @@ class _Listing:
         self.remarks = []
         with closing(lines) as texts:
             for text in texts:
-                if not text:
+                if isinstance(text, BadLine):
+                    name = f"{printable(str(self._path))}:{text.number}"
+                    yield unreadable(name, f"the line {text.reason}")
+                elif not text:
                     empty += 1
                 elif _ADDRESS.match(text):
                     yield address_item(text, self._request.limit)
@@ -294,14 +298,14 @@ class _RemoteFolder:
 
 def file_item(name: str, path: Path, limit: PictureLimit) -> Item:
     """Return the item of a picture file."""
+    return Item(name, partial(_content, path, limit), stamp=_stamp(path))
 
-    def content() -> bytes:
-        try:
-            return content_of_file(path, limit)
-        except ValueError as error:  # a name that no file can have
-            raise SourceError(str(error)) from error
 
-    return Item(name, content, stamp=_stamp(path))
+def _content(path: Path, limit: PictureLimit) -> bytes:
+    try:
+        return content_of_file(path, limit)
+    except ValueError as error:  # a name that no file can have
+        raise SourceError(str(error)) from error
 
 
 def _stamp(path: Path) -> str:
@@ -315,5 +319,5 @@ def _stamp(path: Path) -> str:
 
 def address_item(address: str, limit: PictureLimit) -> Item:
     """Return the item of a picture at an address."""
-    name = printable(without_credentials(address))
-    return Item(name, lambda: remote_content(address, limit))
+    name = printable(name_of_address(address))
+    return Item(name, partial(remote_content, address, limit))

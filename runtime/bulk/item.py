@@ -15,6 +15,9 @@ from ..pixels.convert import Pixels
 from ..pixels.files.image_files import fitted_from_bytes
 from ..pixels.picture import PictureLimit
 
+UNREAD = "cannot be read: "
+"""So begins the reason of what another try may read; what was read and is no picture stays so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -24,7 +27,8 @@ class Item:
     """
 
     name: str  # what its row is called: a path, an address, or a video and the frame's number
-    # The bytes of a picture file; called once, in any thread. OSError where they cannot be had.
+    # The bytes of a picture file; called once, in any thread, and on a cluster in another process,
+    # so that it can be pickled. OSError where they cannot be had.
     content: Callable[[], bytes] | None = None
     frame: Pixels | Gap | None = None  # of a video: as the model takes it, or why there is none
     held_bytes: int = 0  # how many of them are in memory already
@@ -55,7 +59,7 @@ def fitted_from_item(item: Item, spec: ModelSpec, limit: PictureLimit) -> Fitted
         return Fitted(None, reason=printable(error.clause()))
     except (OSError, SourceError) as error:
         problem = error.clause() if isinstance(error, SourceError) else error.strerror or str(error)
-        return Fitted(None, reason=printable(f"cannot be read: {problem}"))
+        return Fitted(None, reason=printable(f"{UNREAD}{problem}"))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         found = fitted_from_bytes(data, spec, limit)

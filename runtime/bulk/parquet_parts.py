@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from ..core.atomic_files import replaced_file
 from ..core.spec import ModelSpec
-from .parts import PartFacts, Parts
-from .rows import Rows
+from .parts import PartFacts, Parts, damaged
+from .rows import NUMBERS, UNKNOWN, Rows
 
 JOB = "_job.json"
 """Readers of Parquet folders pass over what begins with an underscore."""
@@ -31,6 +31,7 @@ class ParquetParts(Parts):
         super().__init__(output, JOB)
         latents = ["mu", "log_var"] if spec.has_log_var else ["mu"]
         shape = spec.latent_shape or (spec.latent_size,)
+        self._width = spec.latent_size
         self._metadata = {
             "motorvae.weights_sha256": weights_sha256,
             "motorvae.latent_shape": " ".join(map(str, shape)),
@@ -51,6 +52,7 @@ class ParquetParts(Parts):
         own = {
             "motorvae.items": str(facts.count),
             "motorvae.failed": str(facts.failed),
+            "motorvae.unread": str(facts.unread),
             "motorvae.listing": facts.listing,
         }
         schema = self._schema.with_metadata(self._metadata | own)
@@ -62,10 +64,25 @@ class ParquetParts(Parts):
     def _facts(self, path: Path) -> PartFacts | None:
         try:
             found = pq.read_metadata(path).metadata or {}
-            count, failed = (int(found[f"motorvae.{one}".encode()]) for one in ("items", "failed"))
-            return PartFacts(count, failed, found[b"motorvae.listing"].decode())
-        except (OSError, ValueError, KeyError, pa.ArrowException):
+            count, failed, unread = (
+                int(found[f"motorvae.{one}".encode()]) for one in ("items", "failed", "unread")
+            )
+            return PartFacts(count, failed, found[b"motorvae.listing"].decode(), unread)
+        except _UNREADABLE:
             return None
+
+    def rows_of(self, number: int) -> Rows:
+        """Read a part; see `Parts.rows_of`."""
+        path = self.path(number)
+        try:
+            table = pq.ParquetFile(path).read().combine_chunks()
+            columns = {name: table[name].combine_chunks() for name in self._schema.names}
+        except _UNREADABLE as error:
+            raise damaged(path) from error
+        return _rows(columns, self._width)
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, pa.ArrowException)
 
 
 def _columns(rows: Rows) -> dict[str, Any]:
@@ -88,3 +105,22 @@ def _columns(rows: Rows) -> dict[str, Any]:
     columns["ood_score"] = pa.array(score, pa.float32(), mask=np.isnan(score))
     columns["is_ood"] = pa.array(is_ood == 1, pa.bool_(), mask=is_ood < 0)
     return columns
+
+
+def _rows(columns: dict[str, Any], width: int) -> Rows:
+    """Return what `_columns` made columns of."""
+    texts = {"names": "name", "sha256": "sha256", "reasons": "reason"}
+    numbers = {}
+    for name, dtype in NUMBERS.items():
+        values = columns[name].to_pylist()
+        known = [UNKNOWN[name] if one is None else one for one in values]
+        numbers[name] = np.array(known, dtype)
+    latents = {}
+    for name in ("mu", "log_var"):
+        if name in columns:
+            values = np.full((len(columns[name]), width), np.nan, np.float32)
+            is_ok = np.asarray(columns[name].is_valid())
+            values[is_ok] = columns[name].drop_null().flatten().to_numpy().reshape(-1, width)
+            latents[name] = values
+    held = {name: [one or "" for one in columns[of].to_pylist()] for name, of in texts.items()}
+    return Rows(held, numbers, latents)

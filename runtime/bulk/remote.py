@@ -8,7 +8,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -51,8 +51,10 @@ def remote_content(address: str, limit: PictureLimit) -> bytes:
         SourceError: It cannot be read, three times where that may pass.
         ImageError: It is larger than any picture that is allowed.
     """
-    system, path = _found(address)
+    return _content(*_found(address), address, limit)
 
+
+def _content(system: AbstractFileSystem, path: str, address: str, limit: PictureLimit) -> bytes:
     def read() -> bytes:
         data = bytearray()
         with system.open(path, "rb", **_as_stream(address)) as file:
@@ -180,21 +182,22 @@ class RemoteFolder:
         found: dict[str, dict[str, Any]] = _tried(
             self._address, lambda: system.find(top, detail=True)
         )
-        is_empty = True
+        is_empty, above = True, without_credentials(system.unstrip_protocol(top))
         for path in sorted(found):
             suffix = PurePosixPath(path).suffix.lower()
             if suffix not in IMAGE_SUFFIXES:
                 self._others[printable(suffix) or "no suffix"] += 1
                 continue
             is_empty = False
-            address = system.unstrip_protocol(path)
+            name = f"{above}{path.removeprefix(top)}"
             facts = found[path]
             stamp = "-".join(
                 str(facts[key]) for key in ("size", "ETag", "mtime", "LastModified") if key in facts
             )
             yield Item(
-                printable(without_credentials(address)),
-                lambda address=address: remote_content(address, self._limit),  # type: ignore[misc]
+                printable(name),
+                # Not by its address: a `?` or `#` would be no part of the key, and `::` a chain.
+                partial(_content, system, path, name, self._limit),
                 stamp=stamp,
             )
         if is_empty:
@@ -216,7 +219,7 @@ def _found(address: str) -> tuple[AbstractFileSystem, str]:
         import fsspec  # noqa: PLC0415  # optional
     name = without_credentials(address)
     try:
-        options = _web_options() if address.lower().startswith(("http://", "https://")) else {}
+        options = _web_options() if _is_web(address) else {}
         found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(address, **options)
     except ImportError as error:  # fsspec names the package that is missing
         raise MissingDependencyError(f"{name}: {error}: install that, or copy the data") from error
@@ -231,7 +234,7 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
         try:
             return waited_for(read)
         except Exception as raised:  # noqa: PERF203  # of any store's package
-            error = _meant(raised)
+            error = _meant(address, raised)
             status = getattr(error, "status", 0)
             is_final = isinstance(error, _FINAL) or status in _REFUSALS or _is_silence(error)
             if pause_s is None or is_final:
@@ -240,14 +243,20 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
     return None
 
 
-def _meant(error: Exception) -> Exception:
+def _is_web(address: str) -> bool:
+    return address.lower().startswith(("http://", "https://"))
+
+
+def _meant(address: str, error: Exception) -> Exception:
     """Return what went wrong: fsspec says of a web server that fails in any way: no such file.
 
+    Its answer is the cause then. That of an object store's error says no more.
     `HTTPFileSystem._info` in
     https://github.com/fsspec/filesystem_spec/blob/master/fsspec/implementations/http.py
     """
     cause = error.__cause__
-    return cause if isinstance(error, FileNotFoundError) and isinstance(cause, Exception) else error
+    is_hidden = isinstance(error, FileNotFoundError) and _is_web(address)
+    return cause if is_hidden and isinstance(cause, Exception) else error
 
 
 def _as_stream(address: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .item import UNREAD
+
 Floats = npt.NDArray[np.float32]
 
 TEXTS = ("names", "sha256", "reasons")
@@ -36,12 +38,17 @@ class Rows:
     remarks: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
-        return len(self.texts["names"])
+        return len(self.texts["reasons"])
 
     @property
     def is_ok(self) -> npt.NDArray[np.bool_]:
         """Which of the items have a latent, (N,)."""
         return np.array([not reason for reason in self.texts["reasons"]], bool)
+
+    @property
+    def unread(self) -> list[int]:
+        """Which of the items could not be read, which another try may change."""
+        return [row for row, one in enumerate(self.texts["reasons"]) if one.startswith(UNREAD)]
 
     @property
     def failures(self) -> list[tuple[str, str]]:
@@ -58,3 +65,16 @@ def joined(parts: Sequence[Rows]) -> Rows:
         {name: np.concatenate([part.latents[name] for part in parts]) for name in parts[0].latents},
         tuple(remark for part in parts for remark in part.remarks),
     )
+
+
+def replaced(rows: Rows, at: Sequence[int], others: Rows) -> Rows:
+    """Return rows with those at some places replaced by as many others."""
+    texts = {name: list(column) for name, column in rows.texts.items()}
+    numbers = {name: column.copy() for name, column in rows.numbers.items()}
+    latents = {name: column.copy() for name, column in rows.latents.items()}
+    for name, column in texts.items():
+        for place, text in zip(at, others.texts[name], strict=True):
+            column[place] = text
+    for name, values in (*numbers.items(), *latents.items()):
+        values[list(at)] = {**others.numbers, **others.latents}[name]
+    return Rows(texts, numbers, latents, others.remarks)

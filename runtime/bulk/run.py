@@ -7,13 +7,14 @@ import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Protocol, get_args
 
 from ..bundle.load import Bundle
-from ..core.atomic_files import check_writable, set_aside
+from ..core.atomic_files import check_writable
 from ..core.errors import ConfigError, DataError, OutputError, needed_for
 from ..core.spec import Matrix
 from ..core.text import printable
@@ -21,12 +22,11 @@ from ..pixels.files.image_files import CountedRemarks, counted_remarks
 from ..pixels.picture import MAX_PICTURE
 from ..sources.base import CaptureRequest
 from .encoded import Encoded, save_npz
-from .encoder_pool import EncoderPool
 from .inputs import InputRequest, Inputs
 from .item import Item
 from .listings import TABLE_SUFFIX
-from .parts import RESTART, Job, NpzParts, PartFacts, Parts
-from .rows import Rows, joined
+from .parts import Job, NpzParts, PartFacts, Parts
+from .rows import Rows, joined, replaced
 
 PART_IMAGES = 4096
 MOST_WORKERS = 1024
@@ -127,16 +127,28 @@ class Progress:
         self.changed()
 
 
+class Pool(Protocol):
+    """What encodes batches: of this machine an `EncoderPool`, of a cluster a `RayPool`."""
+
+    def rows(self, batches: Iterable[Sequence[Item]]) -> Iterator[Rows]:
+        """Yield the rows of each batch, in the order given; there may be no item in one."""
+
+
 class _Batch(NamedTuple):
-    """Consecutive items of one part; `listing` is of the whole part, where these are its last."""
+    """Items of one part, in its order; `listing` is of the whole part, where these are its last.
+
+    Of a part that is there `rows` says which of its rows they are, where they are not all: those
+    that are tried again.
+    """
 
     items: list[Item]
     part: int
     listing: str | None = None
+    rows: Sequence[int] | None = None
 
 
 class _ChangedError(Exception):
-    """The items of a part that is there are not those that it was made of."""
+    """A part is to be made again of items that were read already, and not kept."""
 
     def __init__(self, part: int) -> None:
         super().__init__(part)
@@ -152,75 +164,146 @@ def parts_of(output: Path, bundle: Bundle) -> Parts:
     return ParquetParts(output, bundle.spec, bundle.manifest.weights_sha256)
 
 
-def begun(parts: Parts, job: Job, *, restart: bool, is_size_asked: bool) -> Job:
-    """Return the job to do: that of parts which are there, where it is the same one.
-
-    An earlier result is set aside. ConfigError where the parts are of another job; with `restart`
-    they are deleted.
-    """
-    if restart:
-        parts.clear()
-        return job
-    earlier = parts.job()
-    if earlier is None or earlier.is_complete:
-        parts.drop_from(0)  # nobody knows of which model and data they are
-        return job
-    chosen = frozenset() if is_size_asked else frozenset(("batch_size",))
-    if others := earlier.differences(job, but=chosen):
-        raise ConfigError(
-            f"{parts.folder} holds a run that was cut off, with another {', '.join(others)}: "
-            f"finish it with the same options; {RESTART}"
-        )
-    return earlier
-
-
 def encode_to_parts(
-    inputs: Iterable[Item], pool: EncoderPool, parts: Parts, job: Job, progress: Progress
+    inputs: Iterable[Item],
+    pool: Pool,
+    parts: Parts,
+    job: Job,
+    progress: Progress,
+    *,
+    retries: bool = False,
 ) -> list[PartFacts]:
     """Encode what is not there yet, part after part; return what is known of all parts.
 
-    A part whose items are no longer those that are listed is made again with all that follow it.
+    A part whose items are no longer those that are listed is made again, and of items that cannot
+    be had again without those before them, such as frames, all that follow it as well. Where one
+    `retries`, so is each row of what could not be read, in its place.
 
     Raises:
         BackendError: The encoder failed, or a latent is not finite.
+        ConfigError: The data of a finished result is no longer the same.
         OutputError: A part cannot be written.
     """
-    done = parts.finished()
+    changed, is_finished = set[int](), job.is_complete
+
+    def reopen() -> None:
+        parts.begin(job.model_copy(update={"is_complete": False}))
+
     while True:
         progress.count = progress.failed = progress.resumed = 0
+        done = parts.finished()
+        unread = {
+            number: parts.rows_of(number).unread
+            for number, facts in enumerate(done)
+            if retries and facts.unread
+        }
+        sizes = job.batch_size, job.part_images
+        plan = _Plan(*sizes, done, unread, is_finished, changed, reopen)
         try:
-            return list(_encoded(_batches(inputs, job, done), pool, parts, progress, done))
+            found = _encoded(plan, inputs, pool, parts, progress)
         except _ChangedError as error:
+            is_finished = plan.is_finished
+            changed |= set(range(error.part, len(done)))
             parts.drop_from(error.part)
-            again = len(done) - error.part
-            done = done[: error.part]
-            progress.remarks.append(
-                f"the data changed since the last run: {again} parts are made again"
+        else:
+            if changed:
+                count = f"{len(changed)} parts are" if len(changed) > 1 else "1 part is"
+                progress.remarks.append(f"the data changed since the last run: {count} made again")
+            return found
+
+
+@dataclass
+class _Plan:
+    """How items are cut into batches, and what is there of an earlier run."""
+
+    batch_size: int
+    part_images: int | None = None
+    done: Sequence[PartFacts] = ()
+    unread: Mapping[int, Sequence[int]] = field(default_factory=dict)  # rows, of parts
+    is_finished: bool = False  # an earlier result, of which nothing else is to change
+    changed: set[int] = field(default_factory=set)  # parts, of other items than they were
+    reopen: Callable[[], None] = lambda: None  # called before such a result changes
+
+    def batches(self, inputs: Iterable[Item]) -> Iterator[_Batch]:
+        """Cut items into parts and these into batches; of parts that are done check the listing.
+
+        Of those that stay as they are an empty batch is given. ConfigError where a finished
+        result is of other items; _ChangedError as above.
+        """
+        part = count = held = 0
+        listing, items = hashlib.sha256(), list[Item | None]()
+        for item in inputs:
+            is_done = part < len(self.done)
+            listing.update(f"{item.name}\0{item.stamp}\n".encode("utf-8", "surrogateescape"))
+            count += 1
+            items.append(None if is_done and item.held_bytes else item)
+            held += item.held_bytes
+            if count == self.part_images:
+                yield from self._ended(items, part, count, listing.hexdigest())
+                part, count, listing, items, held = part + 1, 0, hashlib.sha256(), [], 0
+            elif not is_done and (len(items) == self.batch_size or held > _MOST_HELD_BYTES):
+                yield _Batch([one for one in items if one], part)
+                items, held = [], 0
+        if count:
+            yield from self._ended(items, part, count, listing.hexdigest())
+            part += 1
+        if part < len(self.done):
+            self._check_may_change(part)
+
+    def _ended(
+        self, items: list[Item | None], part: int, count: int, digest: str
+    ) -> Iterator[_Batch]:
+        """Yield what is to be encoded of a part whose items are all listed."""
+        if part >= len(self.done):
+            self._check_may_change(part)
+            yield _Batch([one for one in items if one], part, digest)
+            return
+        rows: Sequence[int] = self.unread.get(part, ())
+        is_same = (self.done[part].listing, self.done[part].count) == (digest, count)
+        if not is_same:
+            self._check_may_change(part)
+            self.changed.add(part)
+            rows = range(count)
+        again = [items[row] for row in rows]
+        kept = [one for one in again if one]
+        if len(kept) < len(again):
+            raise _ChangedError(part)
+        of_part = rows if is_same else None
+        last = max(len(kept) - 1, 0) // self.batch_size * self.batch_size
+        for start in range(0, last, self.batch_size):
+            yield _Batch(kept[start : start + self.batch_size], part)
+        yield _Batch(kept[last:], part, digest, of_part)
+
+    def _check_may_change(self, part: int) -> None:
+        """Refuse to change a finished result, but for what follows from what was not read."""
+        if self.is_finished and part not in self.unread:
+            raise ConfigError(
+                "the data or a part changed since the result was finished: leave "
+                "--retry-failures out to encode all of it anew"
             )
+        if self.is_finished:
+            self.is_finished = False
+            self.reopen()
 
 
 def _encoded(
-    batches: Iterator[_Batch],
-    pool: EncoderPool,
-    parts: Parts,
-    progress: Progress,
-    done: Sequence[PartFacts],
-) -> Iterator[PartFacts]:
-    """Encode batches, and save the parts that are not done; yield what is known of each part."""
-    waiting, collected, known = deque[_Batch](), list[Rows](), list[PartFacts]()
+    plan: _Plan, inputs: Iterable[Item], pool: Pool, parts: Parts, progress: Progress
+) -> list[PartFacts]:
+    """Encode batches, and save parts that are not done; return what is known of each part."""
+    waiting, collected, known = deque[_Batch](), list[Rows](), dict[int, PartFacts]()
 
     def asked() -> Iterator[list[Item]]:
-        for batch in batches:
-            if batch.part >= len(done):
+        for batch in plan.batches(inputs):
+            if batch.rows is not None:
+                facts = known[batch.part] = plan.done[batch.part]
+                count = len(batch.rows)
+                progress.count += facts.count - count
+                progress.failed += facts.failed - count
+                progress.resumed += facts.count - count
+                progress.changed()
+            if batch.rows is None or batch.items:
                 waiting.append(batch)
                 yield batch.items
-                continue
-            facts = done[batch.part]
-            known.append(facts)
-            progress.count += facts.count
-            progress.failed += facts.failed
-            progress.resumed += facts.count
-            progress.changed()
 
     said = CountedRemarks()
     for rows in pool.rows(asked()):
@@ -230,75 +313,32 @@ def _encoded(
         collected.append(rows)
         if batch.listing is not None:
             whole, collected = joined(collected), []
-            facts = PartFacts(len(whole), len(whole.failures), batch.listing)
+            if batch.rows is not None:
+                whole = replaced(parts.rows_of(batch.part), batch.rows, whole)
+            known[batch.part] = facts = PartFacts.of_rows(whole, batch.listing)
             parts.save(batch.part, whole, facts)
-            known.append(facts)
     parts.drop_from(len(known))  # of an earlier run, of what is no longer there
     progress.remarks += said.lines
-    yield from known
-
-
-def _batches(inputs: Iterable[Item], job: Job, done: Sequence[PartFacts]) -> Iterator[_Batch]:
-    """Cut items into parts and these into batches; of parts that are done only check the listing.
-
-    Of those an empty batch is given. _ChangedError where one is of other items.
-    """
-    part = count = 0
-    listing, items, held = hashlib.sha256(), list[Item](), 0
-
-    def checked(digest: str) -> None:
-        if part < len(done) and (done[part].listing, done[part].count) != (digest, count):
-            raise _ChangedError(part)
-
-    for item in inputs:
-        listing.update(f"{item.name}\0{item.stamp}\n".encode("utf-8", "surrogateescape"))
-        count += 1
-        if part >= len(done):
-            items.append(item)
-            held += item.held_bytes
-        if count == job.part_images:
-            digest = listing.hexdigest()
-            checked(digest)
-            yield _Batch(items, part, digest)
-            part, count, listing, items, held = part + 1, 0, hashlib.sha256(), [], 0
-        elif len(items) == job.batch_size or held > _MOST_HELD_BYTES:
-            yield _Batch(items, part)
-            items, held = [], 0
-    if count:
-        digest = listing.hexdigest()
-        checked(digest)
-        yield _Batch(items, part, digest)
+    return [known[number] for number in range(len(known))]
 
 
 def finish(
     parts: Parts, job: Job, found: Sequence[PartFacts], output: Path, bundle: Bundle
 ) -> Path | None:
     """Make the result of its parts; return where an earlier result is kept, if there was one."""
+    complete = job.model_copy(update={"is_complete": True})
     if not isinstance(parts, NpzParts):
-        parts.begin(job.model_copy(update={"is_complete": True}))
+        parts.begin(complete)
         return None
     spec = bundle.spec
     shape = spec.latent_shape or (spec.latent_size,)
-    kept = save_npz(output, lambda: parts.rows(len(found)), shape, bundle.manifest.weights_sha256)
+    kept = save_npz(output, partial(parts.rows, len(found)), shape, bundle.manifest.weights_sha256)
     with contextlib.suppress(OutputError):  # the result is whole all the same
-        parts.clear()
+        if any(part.unread for part in found):
+            parts.begin(complete)
+        else:
+            parts.clear()
     return kept
-
-
-def set_aside_complete(parts: Parts, output: Path, *, restart: bool) -> Path | None:
-    """Rename a folder of Parquet files that is whole, or is nobody's; return its new name.
-
-    ConfigError where nobody can tell which it is, unless it is to `restart`.
-    """
-    if isinstance(parts, NpzParts) or not output.exists():
-        return None
-    try:
-        job = parts.job()
-    except ConfigError:
-        if not restart:
-            raise
-        job = None
-    return set_aside(output, or_folder=True) if job is None or job.is_complete else None
 
 
 def refuse_nothing(inputs: Inputs, found: Sequence[PartFacts], progress: Progress) -> None:
@@ -311,15 +351,14 @@ def refuse_nothing(inputs: Inputs, found: Sequence[PartFacts], progress: Progres
     raise DataError(f"nothing in {inputs.name} decodes{reason}: name other images or video")
 
 
-def encode_in_memory(inputs: Inputs, pool: EncoderPool, batch_size: int, bundle: Bundle) -> Encoded:
+def encode_in_memory(inputs: Inputs, pool: Pool, batch_size: int, bundle: Bundle) -> Encoded:
     """Encode a data set to arrays; errors as of `encode_to_parts`, and DataError for nothing."""
     progress, rows = Progress(), list[Rows]()
-    items = _in_batches(inputs, batch_size)
-    for one in pool.rows(items):
+    for one in pool.rows(batch.items for batch in _Plan(batch_size).batches(inputs)):
         progress.took(one)
         rows.append(one)
     whole = joined(rows) if rows else None
-    facts = [] if whole is None else [PartFacts(len(whole), len(whole.failures), "")]
+    facts = [] if whole is None else [PartFacts.of_rows(whole, "")]
     refuse_nothing(inputs, facts, progress)
     if whole is None:
         raise DataError(f"there is no image in {inputs.name}: name other images or video")
@@ -330,15 +369,3 @@ def encode_in_memory(inputs: Inputs, pool: EncoderPool, batch_size: int, bundle:
         spec.latent_shape or (spec.latent_size,),
         bundle.manifest.weights_sha256,
     )
-
-
-def _in_batches(inputs: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    items, held = list[Item](), 0
-    for item in inputs:
-        items.append(item)
-        held += item.held_bytes
-        if len(items) == size or held > _MOST_HELD_BYTES:
-            yield items
-            items, held = [], 0
-    if items:
-        yield items

@@ -6,18 +6,22 @@ Members that are no pictures, such as labels, are passed over and counted by the
 from __future__ import annotations
 
 import errno
+import gzip
+import lzma
 import os
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
-from ..core.errors import ImageError
+from ..core.errors import ImageError, SourceError
 from ..core.text import printable
 from ..pixels.files.image_kinds import IMAGE_SUFFIXES
 from ..pixels.picture import PictureLimit
-from .item import Item
+from .item import UNREAD, Item
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _MOST_SUFFIXES = 4
@@ -59,11 +63,24 @@ class _Header(tarfile.TarInfo):
 
 _READ_ERROR = tarfile.ReadError
 _DAMAGED = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
+_FINAL = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(ArithmeticError, ValueError, RecursionError),
+)
+"""Damage, which another try finds as well; a connection that broke may last longer then."""
 _NOTHING = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
 _TEXTS = {
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 }
+
+
+class Located(NamedTuple):
+    """Where a picture's file lies in an uncompressed shard of this machine."""
+
+    name: str  # begins with the shard's
+    start: int  # of its first byte, in bytes
+    size: int  # in bytes
 
 
 class Shard:
@@ -93,6 +110,16 @@ class Shard:
             remarks.append(f"{self.name} has no mark of its end: it may be cut short")
         return remarks
 
+    @property
+    def others(self) -> Counter[str]:
+        """How many members of the last iteration were no pictures, by suffix or kind."""
+        return self._others
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the last iteration has found the mark of the shard's end, or damage."""
+        return self._is_ended
+
     def items(self) -> Iterator[Item]:
         """Yield the pictures in their order, and at damage one item that cannot be read."""
         self._others.clear()
@@ -103,10 +130,23 @@ class Shard:
                 count += 1
                 yield item
         except Exception as error:  # noqa: BLE001  # of any archive, and any store's package
-            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-            words = " ".join(reason.split())[:200] or type(error).__name__
-            after = f" after {count} pictures" if count else ""
-            yield unreadable(self.name, f"the shard cannot be read{after}: {words}")
+            yield unreadable(self.name, _damage(error, count))
+
+    def located(self) -> Iterator[Located]:
+        """Yield where the pictures of an uncompressed file of this machine lie, in their order.
+
+        An ImageError where it is damaged, or cannot be read, after what comes before.
+        """
+        assert isinstance(self._source, Path)  # noqa: S101  # for the type checker
+        self._others.clear()
+        self._is_ended = True
+        count = 0
+        try:
+            for found in self._located(self._source):
+                count += 1
+                yield found
+        except Exception as error:
+            raise ImageError(_damage(error, count)) from error
 
     def _members(self) -> Iterator[Item]:
         if isinstance(self._source, Path):
@@ -126,19 +166,19 @@ class Shard:
         """Yield members of an uncompressed file of this machine; whoever needs one reads it."""
         facts = path.stat()
         version = f"{facts.st_size}-{facts.st_mtime_ns}"
+        for name, start, size in self._located(path):
+            read = partial(_read, path, start, size, self._limit)
+            yield Item(name, read, stamp=f"{version}-{start}-{size}")
+
+    def _located(self, path: Path) -> Iterator[Located]:
         with tarfile.open(path, "r:", tarinfo=_Header) as tar:
             for member in self._pictures(tar):
-                start, size = member.offset_data, member.size
-                yield Item(
-                    self._name_of(member),
-                    self._reader(path, start, size),
-                    stamp=f"{version}-{start}-{size}",
-                )
+                yield Located(self._name_of(member), member.offset_data, member.size)
 
     def _streamed(self, tar: tarfile.TarFile, version: str) -> Iterator[Item]:
         for member in self._pictures(tar, is_stream=True):
             name = self._name_of(member)
-            if (problem := self._too_large(member.size)) is not None:
+            if (problem := too_large(member.size, self._limit)) is not None:
                 yield unreadable(name, problem)
                 _pass_over(tar, member)
                 continue
@@ -146,7 +186,7 @@ class Shard:
             data = b"" if found is None else found.read()
             yield Item(
                 name,
-                lambda data=data: data,  # type: ignore[misc]
+                partial(bytes, data),
                 held_bytes=len(data),
                 stamp=f"{version}{member.size}",
             )
@@ -169,33 +209,46 @@ class Shard:
                 _pass_over(tar, member)
         self._is_ended = not getattr(tar, "has_no_end", False)
 
-    def _reader(self, path: Path, start: int, size: int) -> Callable[[], bytes]:
-        def read() -> bytes:
-            if (problem := self._too_large(size)) is not None:
-                raise ImageError(problem)
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                data = os.pread(descriptor, size, start)
-                while len(data) < size and (
-                    more := os.pread(descriptor, size - len(data), start + len(data))
-                ):
-                    data += more
-            finally:
-                os.close(descriptor)
-            if len(data) < size:
-                raise OSError(errno.EIO, "the shard is cut short")
-            return data
-
-        return read
-
-    def _too_large(self, size: int) -> str | None:
-        most = self._limit.most_bytes
-        if size <= most:
-            return None
-        return f"the file has {size / 1e6:.0f} MB, and {most / 1e6:.0f} are allowed"
-
     def _name_of(self, member: tarfile.TarInfo) -> str:
         return printable(f"{self.name}/{member.name}")
+
+
+def _read(path: Path, start: int, size: int, limit: PictureLimit) -> bytes:
+    if (problem := too_large(size, limit)) is not None:
+        raise ImageError(problem)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return bytes_at(descriptor, start, size)
+    finally:
+        os.close(descriptor)
+
+
+def bytes_at(descriptor: int, start: int, size: int) -> bytes:
+    """Read a member's bytes from an open shard; an OSError where there are fewer."""
+    data = os.pread(descriptor, size, start)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), start + len(data))):
+        data += more
+    if len(data) < size:
+        raise OSError(errno.EIO, "the shard is cut short")
+    return data
+
+
+def too_large(size: int, limit: PictureLimit) -> str | None:
+    """Return why a member of so many bytes is not read; None where it is."""
+    if size <= limit.most_bytes:
+        return None
+    return f"the file has {size / 1e6:.0f} MB, and {limit.most_bytes / 1e6:.0f} are allowed"
+
+
+def _damage(error: Exception, count: int) -> str:
+    reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    if isinstance(error, SourceError):
+        reason = error.clause()
+    words = " ".join(reason.split())[:200] or type(error).__name__
+    after = f" after {count} pictures" if count else ""
+    if isinstance(error, _FINAL):
+        return f"the shard cannot be read{after}: {words}"
+    return f"{UNREAD}{f'the shard{after}: ' if after else ''}{words}"
 
 
 def _pass_over(tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -210,8 +263,8 @@ def _pass_over(tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
 
 def unreadable(name: str, reason: str) -> Item:
     """Return an item that is a failure with this reason."""
+    return Item(name, partial(_refuse, reason))
 
-    def refuse() -> bytes:
-        raise ImageError(reason)
 
-    return Item(name, refuse)
+def _refuse(reason: str) -> bytes:
+    raise ImageError(reason)

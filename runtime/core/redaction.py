@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import platform
 import re
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 HIDDEN = "***"
 
@@ -43,6 +45,82 @@ def without_credentials(address: str) -> str:
         return f"{scheme}{HIDDEN}"
     shown = _without_secrets(host_and_path)
     return f"{scheme}{f'{HIDDEN}@' if credentials else ''}{shown}"
+
+
+# Of signed addresses, what is another with each signature. Of Amazon, CloudFront, Google, Alibaba:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+# https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
+_SIGNED_KEY = re.compile(
+    rf"x-(?:amz|goog|oss)-.*|expir(?:es?|y|ation)|key-pair-id|hash-algorithm|nonce|hmac|\w*accesskeyid|"
+    rf"googleaccessid|(?!key$){_HIDDEN_KEY}",
+    re.IGNORECASE,
+)
+# And of Azure, as of others beside a signature, where they may mean something else without one:
+# https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
+_BESIDE_SIGNATURE = re.compile(
+    r"s[teprvi]|ss|srt|spr|sip|sdd|sk[tesv]|skoid|sktid|saoid|suoid|scid|"
+    r"e|exp|ts|t|time(?:stamp)?|policy",
+    re.IGNORECASE,
+)
+_SIGNATURE = re.compile(r"(?:.*-)?sig(?:nature)?|.*token|hmac|.*security.*", re.IGNORECASE)
+# Of pictures and their sizes, whose values may be shown; those of others are hashed.
+_SHOWN_KEY = re.compile(
+    r"id|(?:image|img|photo|picture|frame|file|page|item|camera)(?:[-_]?(?:id|name|index|number))?|"
+    r"name|index|number|path|version|version-?id|w|h|width|height|size|format|n|i|v",
+    re.IGNORECASE,
+)
+_SHOWN_VALUE = re.compile(r"[\w.,+/%~-]{1,100}")
+
+
+_OBJECT = re.compile(
+    r"(?P<scheme>(?:s3a?|gc?s|az|abfss?|adl|oss|oci|hf)://)(?P<bucket>[^/]*)(?P<key>/.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PATH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+
+
+def name_of_address(address: str) -> str:
+    """Return an address as it may be shown, and by which those of other files can be told apart.
+
+    That is as of `without_credentials`, and of its query what says which picture is meant: pairs
+    whose key names one, such as `id=5`, as they stand, and a hash of all others. What changes with
+    each signature, such as `X-Amz-Date`, is left out, as are secrets and users: an address that is
+    signed once more keeps its name. What follows a `#` is nothing to a web server.
+
+    An object store has no secrets in its keys, which are shown as they are, with any `@`, `:` and
+    `?` in them. A path of a web server that looks as if there were a secret in it, such as
+    `10:00:00.jpg`, is hidden, and told apart by a hash.
+    """
+    found = _OBJECT.fullmatch(address)
+    if found is not None:
+        user, at, bucket = found["bucket"].rpartition("@")
+        # Azure has the container there: abfs://container@account.dfs.core.windows.net/key
+        container = f"{HIDDEN if ':' in user else user}{at}"
+        return f"{found['scheme']}{container}{bucket}{found['key']}"
+    shown = without_credentials(address)
+    before, hash_mark, after = address.partition("#")
+    pairs = [pair for pair in before.partition("?")[2].split("&") if pair]
+    if hash_mark and not address.lower().startswith(("http://", "https://")):
+        pairs.append(f"#{after}")
+    path = _PATH.sub("", before.partition("?")[0])
+    authority = before.partition("?")[0].removesuffix(path)
+    is_password = "@" in path and ":" in authority.partition("//")[2] and "@" not in authority
+    if is_password or (shown.endswith(f"//{HIDDEN}") and "@" not in path):
+        return shown
+    keys = [unquote_plus(pair.partition("=")[0]) for pair in pairs]
+    is_signed = any(_SIGNATURE.fullmatch(key) for key in keys)
+    kept, hashed = list[str](), list[str]()
+    for key, pair in zip(keys, pairs, strict=True):
+        if _SIGNED_KEY.fullmatch(key) or (is_signed and _BESIDE_SIGNATURE.fullmatch(key)):
+            continue
+        is_shown = _SHOWN_KEY.fullmatch(key) and _SHOWN_VALUE.fullmatch(pair.partition("=")[2])
+        (kept if is_shown else hashed).append(pair)
+    if not shown.endswith(path):
+        hashed.append(path)
+    if hashed:
+        digest = hashlib.sha256("&".join(hashed).encode("utf-8", "surrogateescape"))
+        kept.append(f"~{digest.hexdigest()[:12]}")
+    return f"{shown}?{'&'.join(kept)}" if kept else shown
 
 
 def _without_secrets(host_and_path: str) -> str:

@@ -82,7 +82,7 @@ class OODDetector:
     of the `missing_statistics`; a BundleError where they do not fit each other. `ood_above` is the
     percentile past which an image is out of distribution, above 0 and up to 100 (else a
     ConfigError); at 100 it must be farther than every known image that the statistics were
-    measured with. Any thread may ask; one at a time measures an appearance.
+    measured with. Any thread may ask, also at the same time.
 
     `statistics` of the instance has the names of those that this model has.
     """
@@ -94,10 +94,11 @@ class OODDetector:
             raise ConfigError(
                 f"ood_above={ood_above} is out of range: take a percentile above 0 and up to 100"
             )
-        self._look = Appearance(spec.height, spec.width, spec.color)
+        self._looks_of = threading.local()
+        self._spec = spec
         found = _checked(statistics, spec, len(self._look.names))
         self.statistics = statistics_of(spec)
-        self._spec, self.ood_above = spec, ood_above
+        self.ood_above = ood_above
         self.images = int(found["quantile_count"])  # held-out ones behind the percentiles
         # Independent ones.
         self.effective_images = min(
@@ -119,7 +120,6 @@ class OODDetector:
         self._per_look_deviation = 1 / found["appearance_deviation"]
         self._looks = np.ascontiguousarray(found["appearance_references"], np.float32)
         self._half_squares = 0.5 * (self._looks * self._looks).sum(1)
-        self._look_lock = threading.Lock()
         self._percents = 100 * found["quantile_levels"]
         self._quantiles = {name: found[f"{name}_quantiles"] for name in self.statistics}
         # Of each statistic, the value at `ood_above`.
@@ -146,6 +146,15 @@ class OODDetector:
             # Where all known images are alike, anything else is infinitely far.
             length = max(limit - start, np.finfo(np.float32).eps * abs(start), 1e-30)
             self._scales[name] = start, 1 / length
+
+    @property
+    def _look(self) -> Appearance:
+        """What measures for the thread that calls: its results lie in memory that it uses again."""
+        found: Appearance | None = getattr(self._looks_of, "own", None)
+        if found is None:
+            spec = self._spec
+            found = self._looks_of.own = Appearance(spec.height, spec.width, spec.color)
+        return found
 
     @property
     def _deciding(self) -> dict[Statistic, float]:
@@ -176,8 +185,7 @@ class OODDetector:
 
         A Euclidean distance, each value in its deviations over the training images.
         """
-        with self._look_lock:  # what it measures lies in memory that it uses again
-            away = (self._look.measure(luma) - self._look_mean) * self._per_look_deviation
+        away = (self._look.measure(luma) - self._look_mean) * self._per_look_deviation
         nearest = (self._half_squares - self._looks @ away.astype(np.float32)).min()
         return math.sqrt(max(2 * float(nearest) + float(away @ away), 0.0))
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -141,9 +143,15 @@ def test_a_run_of_another_job_is_refused_until_it_is_said_what_to_do(
         f"{output}.parts holds a run that was cut off, with another every: finish it with the same "
         "options; to begin anew, say --restart"
     )
+    noted = tmp_path / "latents.npz.parts" / "job.json"
+    written = noted.read_text()
+    assert "ONNX Runtime" in written
+    noted.write_text(written.replace("ONNX Runtime", "Other Runtime"))
     done = encode(image_folder, *common)
     assert done.code == 0
     assert f"12 latents of {image_folder} in {output}, 8 of them by an earlier run" in done.stderr
+    assert "encoded by Other Runtime" in done.stderr
+    assert ": fp32 latents are equal within the gate" in done.stderr
     assert not (tmp_path / "latents.npz.parts").exists()
 
 
@@ -235,3 +243,106 @@ def test_a_disk_that_fills_up_in_the_end_loses_no_part(
     assert f"12 images are kept in {output}.parts" in "".join(done.stderr.splitlines())
     assert "No space left on device" in done.stderr.splitlines()[-1]
     assert "12 of them by an earlier run" in encode(image_folder, "--output", output).stderr
+
+
+@pytest.mark.parametrize("output", ["latents.npz", "all.parquet"])
+def test_failures_are_retried_in_their_places(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, output: str
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("pyarrow")
+    files, path = fsspec.filesystem("memory"), tmp_path / output
+    names = [f"memory://flaky/{number}.png" for number in range(10)]
+    listing = tmp_path / "list.txt"
+    listing.write_text("\n".join(names))
+    for number in (0, 3, 4, 9):
+        data = (image_folder / f"frame{number}.png").read_bytes()
+        files.pipe(f"/flaky/{number}.png", data)
+    options = (listing, "--output", path, "--part-images", 4)
+    try:
+        done = encode(*options)
+        assert done.code == 1
+        assert done.stderr.endswith("--retry-failures tries 6 again that could not be read\n")
+        done = encode(*options, "--retry-failures", "--every", 2)
+        assert f"{path}" in done.error
+        assert "holds a result with another every" in done.error
+        for number in range(10):
+            files.pipe(f"/flaky/{number}.png", (image_folder / f"frame{number}.png").read_bytes())
+        done = encode(*options, "--retry-failures")
+        assert done.code == 0
+        assert f"10 latents of {listing} in {path}, 4 of them by an earlier run" in done.stderr
+    finally:
+        files.rm("/flaky", recursive=True)
+    if output.endswith(".npz"):
+        assert (tmp_path / "latents.1.npz").exists()
+        assert not (tmp_path / "latents.npz.parts").exists()
+        with np.load(path) as held:
+            assert held["names"].tolist() == names
+    else:
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        assert table["name"].to_pylist() == names
+        assert {*table["status"].to_pylist()} == {"ok"}
+
+
+def test_without_failures_that_may_pass_nothing_is_retried(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "latents.npz"
+    assert encode(image_folder, "--output", output, "--retry-failures").code == 0
+    before = output.read_bytes()
+    done = encode(image_folder, "--output", output, "--retry-failures")
+    assert "nothing of it is known that another try may read" in done.error
+    assert "take one of them" in encode(image_folder, "--restart", "--retry-failures").error
+    assert [path.name for path in tmp_path.iterdir()] == ["latents.npz"]
+    assert output.read_bytes() == before
+
+
+def test_a_file_gets_a_line_of_progress_each_minute_and_no_bar(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{image_folder}/frame0.png\nnowhere.png\n")
+    options = (listing, "--batch-size", 1, "--workers", 1, "--output", tmp_path / "a.npz")
+    progress = re.compile(r"^\d+ images?\b.*", re.MULTILINE)
+    assert progress.findall(encode(*options).stderr) == []
+    monkeypatch.setattr("motorvae.runtime.encode_cli._LINE_EACH_S", 0.0)
+    found = progress.findall(encode(*options).stderr)
+    assert list(dict.fromkeys(found)) == ["1 image", "2 images, 1 failed"]
+
+
+def test_a_terminal_shows_how_many_failed(
+    script: Callable[[str], str], small_bundle: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{image_folder}/frame0.png\nnowhere.png\n")
+    terminal, theirs = pty.openpty()
+    command = [script("motorvae-encode"), str(listing), "--model", str(small_bundle), "--no-ood"]
+    with subprocess.Popen(
+        [*command, "--output", str(tmp_path / "a.npz")], stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the process has ended, and nobody else writes
+            while more := os.read(terminal, 4096):
+                shown += more
+        assert process.wait(60) == 1
+    os.close(terminal)
+    assert b"2 images, 1 failed" in shown
+
+
+def test_a_finished_result_with_a_damaged_part_is_left_as_it_is(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    output, listing = tmp_path / "all.parquet", tmp_path / "list.txt"
+    names = [f"{image_folder}/frame{number}.png" for number in range(8)]
+    listing.write_text("\n".join([*names, "nowhere.png"]))
+    options = (listing, "--output", output, "--part-images", 2)
+    assert encode(*options).code == 1
+    (output / "part-000000.parquet").write_bytes(b"damaged")
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    done = encode(*options, "--retry-failures")
+    assert "the data or a part changed since the result was finished" in done.stderr
+    assert done.code == 1
+    assert "kept" not in done.stderr
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before

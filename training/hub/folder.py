@@ -163,7 +163,8 @@ def facts_of_run(config: RunConfig, folder: Path, **more: Any) -> CardFacts:
 
 def _data_in_words(config: RunConfig) -> str:
     data = config.data
-    what = "built-in vehicles" if data.kind == "vehicles" else f"a {data.kind}, {data.source}"
+    kind = "tar shards" if data.kind == "shards" else f"a {data.kind}"
+    what = "built-in vehicles" if data.kind == "vehicles" else f"{kind}, {data.source}"
     return f"{data.train} training and {data.held_out} held-out images of {what}"
 
 

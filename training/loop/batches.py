@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -62,15 +64,14 @@ class TrainBatches(Iterable[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         """Yield (B, C, H, W) float32 batches from the schedule's position in the epoch on."""
         at, left, plan = self._schedule.at, self.left, self._schedule.plan
-        generator = np.random.default_rng((plan.options.seed, at.epochs_done))
-        order = generator.permutation(self._data.train)
-        start = self._schedule.next_batch
-        whole = np.array_split(order, plan.epoch_batches)[start : start + left]
-        batches = [np.array_split(rows, plan.ranks)[self._rank] for rows in whole]
-        for batch in _prefetched(self._data, batches):
-            yield batch
-            if self._schedule.at.stage_over:
-                return
+        first, images = self._schedule.next_batch, len(self._data.train)
+        last = min(first + left, plan.epoch_batches)
+        with self._data.epoch(plan.options.seed, at.epochs_done) as rows:
+            whole = (rows(*_piece(images, plan.epoch_batches, i)) for i in range(first, last))
+            for batch in _prefetched(self._data, whole, plan.ranks, self._rank):
+                yield batch
+                if self._schedule.at.stage_over:
+                    return
 
     def state_dict(self) -> dict[str, int]:
         """Make Lightning resume in mid-epoch: the schedule knows the position."""
@@ -84,26 +85,29 @@ class HeldOutBatches(Iterable[Tensor]):
     """The held-out images in fixed order; every rank takes its part, in equally many batches."""
 
     def __init__(self, data: DataSet, plan: Plan, rank: int) -> None:
-        self._data = data
-        whole = np.array_split(data.held_out, plan.held_out_batches)
-        self._batches: Sequence[Rows] = [np.array_split(rows, plan.ranks)[rank] for rows in whole]
+        self._data, self._plan, self._rank = data, plan, rank
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return len(self._batches)
+        return self._plan.held_out_batches
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield (B, C, H, W) float32 batches."""
-        return _prefetched(self._data, self._batches)
+        whole = np.array_split(self._data.validated, len(self))
+        yield from _prefetched(self._data, whole, self._plan.ranks, self._rank)
 
 
-def _prefetched(data: DataSet, batches: Sequence[Rows]) -> Iterator[Tensor]:
-    """Assemble each batch in a thread while the one before it is computed on."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = [pool.submit(data.batch, rows) for rows in batches[:1]]
-        for rows in batches[1:]:
-            ready = pending.pop().result()
-            pending.append(pool.submit(data.batch, rows))
-            yield torch.from_numpy(ready)
-        for last in pending:
-            yield torch.from_numpy(last.result())
+def _prefetched(data: DataSet, batches: Iterable[Rows], ranks: int, rank: int) -> Iterator[Tensor]:
+    """Assemble a rank's share of the next batches in threads while one is computed on."""
+
+    def submitted(whole: Rows) -> Future[npt.NDArray[np.float32]]:
+        return pool.submit(data.share, whole, *_piece(len(whole), ranks, rank))
+
+    with ThreadPoolExecutor(data.readers) as pool:
+        pending: deque[Future[npt.NDArray[np.float32]]] = deque()
+        for whole in batches:
+            pending.append(submitted(whole))
+            if len(pending) > data.readers:
+                yield torch.from_numpy(pending.popleft().result())
+        while pending:
+            yield torch.from_numpy(pending.popleft().result())

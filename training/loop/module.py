@@ -30,6 +30,7 @@ from .augmentation import augmented
 from .averaging import average_of, optimizer_of, set_rate
 from .batches import HeldOutBatches, Share, TrainBatches, share_of
 from .losses import loss_of_batch
+from .resume_file import row_of_this_version
 from .schedule import Position, Schedule
 
 _TRAINING_NOISE, _HELD_OUT_NOISE, _AUGMENTATION = 0, 1, 2
@@ -60,6 +61,7 @@ class EpochRow:
     held_out_loss: float  # the same with the stage's beta, over the held-out images
     kl_weight: float  # weight of the KL term at the epoch's end, moved by its schedule
     end_learning_rate: float  # the optimizer's at the epoch's end, moved by its schedule
+    replaced: int = 0  # images that could not be read any more, and others took their place
 
 
 class EpochWeights(NamedTuple):
@@ -114,6 +116,7 @@ class VAETraining(LightningModule):
         self._train_sums = self._new_sums(_PARTS)
         self._held_out_sums = self._new_sums(_PARTS)
         self._mu_sums = self._new_sums(2, spec.latent_size)
+        self._replaced_before = 0  # of `data.replaced`, what was before this epoch
 
     @property
     def kept_model(self) -> MotorVAE:
@@ -153,6 +156,7 @@ class VAETraining(LightningModule):
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
         self._train_sums = self._new_sums(_PARTS)
+        self._replaced_before = self.data.replaced
 
     def on_train_batch_start(self, *_: object) -> None:
         """Give the step its learning rate."""
@@ -252,6 +256,7 @@ class VAETraining(LightningModule):
             held_out_loss=held_loss,
             kl_weight=kl_weight,
             end_learning_rate=end_rate,
+            replaced=self._replaced(),
         )
         self.history.append(row)
         # Losses of two stages do not compare: each has its own beta.
@@ -268,13 +273,14 @@ class VAETraining(LightningModule):
             "schedule": asdict(self.schedule.at),
             "history": [asdict(row) for row in self.history],
             "train_sums": self._over_ranks(self._train_sums.to(self.device)).cpu(),
+            "replaced": self._replaced(),
             "best": self.best and {"epoch": self.best.row.epoch, "weights": self.best.weights},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue from the progress that `on_save_checkpoint` wrote."""
         ours = checkpoint["motorvae"]
-        self.history = [EpochRow(**_of_this_version(row)) for row in ours["history"]]
+        self.history = [EpochRow(**row_of_this_version(row)) for row in ours["history"]]
         schedule = ours["schedule"]
         if "stage_step" not in schedule:  # an earlier version wrote it
             before = [row.steps for row in self.history if row.stage <= schedule["stage"]]
@@ -285,7 +291,9 @@ class VAETraining(LightningModule):
             total = sums[0] + self.schedule.beta * sums[1]
             sums = torch.stack([*sums[:2], total, sums[2]])
         # They are of all ranks, however many there were.
-        self._train_sums = sums if self.trainer.global_rank == 0 else torch.zeros_like(sums)
+        is_first = self.trainer.global_rank == 0
+        self._train_sums = sums if is_first else torch.zeros_like(sums)
+        self._replaced_before = self.data.replaced - is_first * ours.get("replaced", 0)
         if best := ours.get("best"):
             (row,) = (row for row in self.history if row.epoch == best["epoch"])
             self.best = EpochWeights(row, best["weights"])
@@ -360,6 +368,11 @@ class VAETraining(LightningModule):
         total: Tensor = self.trainer.strategy.reduce(sums.clone(), reduce_op="sum")
         return total
 
+    def _replaced(self) -> int:
+        """Return how many images of this epoch were replaced, over all ranks."""
+        own = self._new_sums(1) + (self.data.replaced - self._replaced_before)
+        return round(self._over_ranks(own).item())
+
     def _count_time(self) -> None:
         now = time.monotonic()
         self.schedule.at.elapsed_s += now - self._clock
@@ -378,13 +391,3 @@ class VAETraining(LightningModule):
 def _weighted(loss: Loss, count: int, dtype: torch.dtype) -> Tensor:
     sums = torch.stack([loss.reconstruction, loss.kl, loss.total, torch.ones_like(loss.kl)])
     return sums.detach().to(dtype) * count
-
-
-def _of_this_version(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the history with what an earlier version did not have: nothing moved then."""
-    return {
-        "train_loss": row["train_total"],
-        "held_out_loss": row["held_out_total"],
-        "kl_weight": row["beta"],
-        "end_learning_rate": row["learning_rate"],
-    } | row

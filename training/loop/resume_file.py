@@ -193,3 +193,13 @@ def _largest(run: RunConfig | None) -> int:
     with torch.device("meta"):
         weights = MotorVAE(run.model).state_dict().values()
     return _SPARE_BYTES + 5 * sum(int(one.numel() * one.element_size()) for one in weights)
+
+
+def row_of_this_version(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a history with what an earlier version did not have: nothing moved then."""
+    return {
+        "train_loss": row["train_total"],
+        "held_out_loss": row["held_out_total"],
+        "kl_weight": row["beta"],
+        "end_learning_rate": row["learning_rate"],
+    } | row

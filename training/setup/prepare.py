@@ -31,6 +31,7 @@ from ..loop.schedule import Plan
 from ..options import GOAL, TrainOptions
 from ..pretrained.folder import START_NAME, Pretrained, pretrained_for
 from ..run_folder import CACHE_NAME, new_run_folder, point_latest_at
+from ..shards.prepare import check_shards
 from .ranks import RUN_VARIABLE
 
 _PACKAGES = ("motorvae", "torch", "lightning", "numpy", *OPENCV_PACKAGES, "safetensors")
@@ -56,6 +57,8 @@ def leading_run(
         if changed != config.options:
             config = config.model_copy(update={"options": changed})
             save_document(folder / CONFIG_NAME, config, indent=2)
+        if config.data.kind == "shards":
+            check_shards(folder / CACHE_NAME, lambda line: console.print(f"warning: {line}"))
         plan_of(config, data_from_cache(folder / CACHE_NAME), machine)
         if machine.world_size > 1:
             steps_saved(folder)

@@ -55,6 +55,7 @@ PART = 3
 def job() -> Job:
     return Job(
         weights_sha256="0" * 64,
+        model="1" * 64,
         data=("photos",),
         every=1,
         column="path",
@@ -62,6 +63,7 @@ def job() -> Job:
         track=None,
         max_picture=200.0,
         precision="fp32",
+        engines=("ONNX Runtime 1.27.0 CPUExecutionProvider",),
         ood_above=None,
         part_images=PART,
         batch_size=2,

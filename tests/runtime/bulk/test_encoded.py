@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from motorvae.runtime.bulk.encoded import Encoded, save_npz
+from motorvae.runtime.bulk.parts import NpzParts, PartFacts
 from motorvae.runtime.bulk.rows import NUMBERS, TEXTS, Rows, joined
 from motorvae.runtime.core.errors import OutputError
 
@@ -30,7 +32,7 @@ def test_parts_become_what_they_are_together(tmp_path: Path) -> None:
         _rows(["no picture" * 9], 3),
         _rows([""], 4),
     ]
-    save_npz(tmp_path / "a.npz", lambda: iter(parts), (2, 4), "f" * 64)
+    save_npz(tmp_path / "a.npz", lambda *_: iter(parts), (2, 4), "f" * 64)
     Encoded.of_rows(joined(parts), [], (2, 4), "f" * 64).save(tmp_path / "b.npz")
     with (
         np.load(tmp_path / "a.npz", allow_pickle=False) as one,
@@ -45,6 +47,29 @@ def test_parts_become_what_they_are_together(tmp_path: Path) -> None:
             assert one[name].dtype == other[name].dtype
             assert np.array_equal(one[name], other[name]), name
         assert one["latent_shape"].tolist() == [2, 4]
+
+
+def test_columns_are_read_once_and_alone(tmp_path: Path) -> None:
+    """Reading whole parts for each of ten columns took ten times the bytes."""
+    parts, asked = NpzParts(tmp_path / "a.npz"), list[tuple[str, ...]]()
+    parts.folder.mkdir()
+    for number in range(3):
+        rows = _rows(["", "cut short"], 2 * number)
+        parts.save(number, rows, PartFacts.of_rows(rows, ""))
+
+    def rows_of(*names: str) -> Iterator[Rows]:
+        for one in parts.rows(3, *names):
+            asked.append((*one.latents, *one.numbers, *one.texts))
+            yield one
+
+    save_npz(tmp_path / "a.npz", rows_of, (8,), "")
+    every = list(parts.rows(3))
+    for name in ("mu", "log_var", *NUMBERS):
+        read = [columns for columns in asked if name in columns]
+        assert len(read) == 4, name  # once of each part, and of the first for its dtype
+        assert read.count((name, "reasons")) == 3
+    Encoded.of_rows(joined(every), [], (8,)).save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").stat().st_size == (tmp_path / "b.npz").stat().st_size
 
 
 def test_gaps_are_where_they_were_in_the_data() -> None:

@@ -138,12 +138,62 @@ def test_names_of_several_lists_begin_with_the_list(
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\xfe\n", "line 1 is no UTF-8"),
+        (b"a.png\n\xff\n\n\xfe\n", "line 2 is no UTF-8"),
+        ("a.png\nb.png\n".encode("utf-16"), "line 1 is no UTF-8"),
+        (b"x" * 200_000, "line 1 has 65536 bytes or more"),
+        (b"\0\1\n" * 1000, "line 1 holds a NUL"),
+    ],
+)
 def test_a_list_that_is_no_text_is_refused(
-    tmp_path: Path, encoded_of: Callable[..., Encoded]
+    tmp_path: Path, inputs_of: Callable[..., Inputs], content: bytes, words: str
 ) -> None:
-    (tmp_path / "a.txt").write_bytes(b"a.png\n\xff\xfe\n")
-    with pytest.raises(SourceError, match=r"a\.txt: line 2 is no UTF-8: give one path or address"):
-        encoded_of([tmp_path / "a.txt"])
+    (tmp_path / "a.txt").write_bytes(content)
+    items = iter(inputs_of(tmp_path / "a.txt"))
+    with pytest.raises(SourceError, match=rf"a\.txt: {words}.*: give one path or address"):
+        next(items)
+
+
+def test_a_picture_that_is_called_a_list_is_refused(
+    image_folder: Path, tmp_path: Path, inputs_of: Callable[..., Inputs]
+) -> None:
+    (tmp_path / "a.txt").write_bytes((image_folder / "frame0.png").read_bytes())
+    with pytest.raises(SourceError, match=r"a\.txt: line \d+ is no UTF-8: give one path"):
+        list(inputs_of(tmp_path / "a.txt"))
+
+
+def test_a_bad_line_of_a_list_is_a_failure_like_another(
+    tmp_path: Path, image_folder: Path, encoded_of: Callable[..., Encoded]
+) -> None:
+    listing, good = tmp_path / "a.txt", str(image_folder / "frame0.png").encode()
+    long = b"y" * 200_000
+    lines = [good, b"\xff.png", good, long, b"a\0b.png", b"", good, b"x" * 65_535 + b"\xc3\xa9"]
+    listing.write_bytes(b"\n".join([*lines, good]))
+    encoded = encoded_of([listing])
+    assert encoded.names == [good.decode()] * 4
+    assert [(gap.index, gap.name, gap.reason) for gap in encoded.gaps] == [
+        (1, f"{listing}:2", "the line is no UTF-8"),
+        (3, f"{listing}:4", "the line has 65536 bytes or more"),
+        (4, f"{listing}:5", "the line holds a NUL, as no text does"),
+        (6, f"{listing}:8", "the line has 65536 bytes or more"),
+    ]
+
+
+def test_a_row_of_a_table_that_is_no_text_is_a_failure(
+    tmp_path: Path, image_folder: Path, encoded_of: Callable[..., Encoded]
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    good = str(image_folder / "frame0.png").encode()
+    texts = pa.array([good, b"\xff.png", good]).view(pa.string())
+    table = tmp_path / "a.parquet"
+    pytest.importorskip("pyarrow.parquet").write_table(pa.table({"path": texts}), table)
+    encoded = encoded_of([table])
+    assert len(encoded.names) == 2
+    (gap,) = encoded.gaps
+    assert (gap.name, gap.reason) == (f"{table}:2", "the line is no UTF-8")
 
 
 def test_a_table_s_column_names_images(

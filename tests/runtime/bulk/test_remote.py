@@ -9,18 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from motorvae.runtime.bulk.encoded import Encoded
+from motorvae.runtime.bulk.inputs import Inputs
 from motorvae.runtime.bulk.remote import _found
 from motorvae.runtime.core.errors import MissingDependencyError, SourceError
 
@@ -108,10 +110,24 @@ def test_pictures_of_a_web_server(
     encoded = encoded_of(
         [f"{web}/frame3.png", f"{web}/nowhere.png", f"{web}/frame5.png?key=secret"]
     )
-    assert encoded.names == [f"{web}/frame3.png", f"{web}/frame5.png"]
+    assert encoded.names[0] == f"{web}/frame3.png"
+    assert re.fullmatch(rf"{web}/frame5\.png\?~[0-9a-f]{{12}}", encoded.names[1])
     assert np.allclose(encoded.mu, encoded_of([image_folder]).mu[[3, 5]], atol=1e-6)
     (gap,) = encoded.gaps
     assert gap.reason == "cannot be read: there is no such file"
+
+
+def test_addresses_that_differ_in_their_query_are_told_apart_however_they_are_signed(
+    inputs_of: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    listing = tmp_path / "list.txt"
+
+    def names(signature: str) -> list[tuple[str, str]]:
+        lines = [f"https://host/get?id={n}&Expires={signature}&sig={signature}" for n in range(3)]
+        listing.write_text("\n".join(lines))
+        return [(item.name, item.stamp) for item in inputs_of(listing)]
+
+    assert names("123") == names("456") == [(f"https://host/get?id={n}", "") for n in range(3)]
 
 
 def test_a_file_whose_length_is_not_said_is_read_whole(
@@ -154,6 +170,19 @@ def test_a_web_server_that_refuses_is_quoted(
     assert len(Quiet.asked) == tries
 
 
+def test_a_web_server_that_is_away_is_no_file_that_is_missing(
+    image_folder: Path, encoded_of: Callable[..., Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("motorvae.runtime.bulk.remote._PAUSES_S", (0.0, 0.0))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens there
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/a.png"
+        encoded = encoded_of([image_folder / "frame0.png", address])
+    (gap,) = encoded.gaps
+    assert gap.reason.startswith("cannot be read: Cannot connect to host 127.0.0.1")
+
+
 def test_a_folder_of_an_object_store(
     store: str, image_folder: Path, encoded_of: Callable[..., Encoded]
 ) -> None:
@@ -163,11 +192,24 @@ def test_a_folder_of_an_object_store(
     assert encoded.remarks == [f"{store}: 1 not taken: no picture (.json)"]
 
 
+def test_keys_of_an_object_store_may_have_any_letter(
+    image_folder: Path, encoded_of: Callable[..., Encoded]
+) -> None:
+    files, odd = (
+        fsspec.filesystem("memory"),
+        ["a#1.png", "a#2.png", "a?x=1.png", "b::c.png", "ä @.png"],
+    )
+    for number, key in enumerate(odd):
+        files.pipe(f"/odd/{key}", (image_folder / f"frame{number}.png").read_bytes())
+    encoded = encoded_of(["memory://odd"])
+    files.rm("/odd", recursive=True)
+    assert encoded.names == [f"memory:///odd/{key}" for key in odd]
+    assert np.allclose(encoded.mu, encoded_of([image_folder]).mu[:5], atol=1e-6)
+
+
 def test_a_shard_of_an_object_store(
     image_folder: Path, encoded_of: Callable[..., Encoded], tmp_path: Path
 ) -> None:
-    import tarfile
-
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(image_folder, "photos")
     files = fsspec.filesystem("memory")
@@ -191,8 +233,6 @@ def test_a_shard_whose_connection_breaks_goes_on_at_the_same_place(
     most_again: float,
 ) -> None:
     """As far as the server gives ranges, and no other file goes on where one has ended."""
-    import tarfile
-
     pytest.importorskip("aiohttp")
     monkeypatch.setattr("motorvae.runtime.bulk.remote._PAUSES_S", (0.0, 0.0))
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
@@ -220,8 +260,6 @@ def test_a_shard_whose_connection_breaks_goes_on_at_the_same_place(
 def test_a_shard_that_breaks_off_in_the_same_place_is_tried_three_times(
     web: str, encoded_of: Callable[..., Encoded], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import tarfile
-
     pytest.importorskip("aiohttp")
     monkeypatch.setattr("motorvae.runtime.bulk.remote._PAUSES_S", (0.0, 0.0))
     picture = io.BytesIO()
@@ -344,3 +382,62 @@ def test_a_store_without_its_package_names_it(encoded_of: Callable[..., Encoded]
             encoded_of(["s3://bucket/photos"])
     else:
         pytest.skip("s3fs is installed")
+
+
+@pytest.fixture
+def bucket(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A bucket of a server that speaks S3, found as its package finds one: by the environment."""
+    s3fs = pytest.importorskip("s3fs", reason="S3 is tested where s3fs and moto[server] are")
+    moto = pytest.importorskip("moto.server", reason="S3 is tested where s3fs and moto[server] are")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "SECRET")
+    s3fs.S3FileSystem.clear_instance_cache()
+    _found.cache_clear()
+    store = s3fs.S3FileSystem()
+    store.makedirs("bucket", exist_ok=True)
+    for number in range(12):
+        content = (image_folder / f"frame{number}.png").read_bytes()
+        store.pipe(f"bucket/photos/{number:02d}#?.png", content)
+    yield store
+    store.rm("bucket", recursive=True)  # of a server of this process, whichever it is
+    s3fs.S3FileSystem.clear_instance_cache()
+    _found.cache_clear()
+    server.stop()
+
+
+def test_pictures_shards_and_lists_of_a_server_that_speaks_s3(
+    bucket: Any, image_folder: Path, tmp_path: Path, encoded_of: Callable[..., Encoded]
+) -> None:
+    expected = encoded_of([image_folder])
+    encoded = encoded_of(["s3://bucket/photos"])
+    assert encoded.names == [f"s3://bucket/photos/{n:02d}#?.png" for n in range(12)]
+    assert np.allclose(encoded.mu, expected.mu, atol=1e-6)
+
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(image_folder / "frame3.png", "b/frame3.png")
+    bucket.put(str(tmp_path / "a.tar"), "bucket/a.tar")
+    bucket.put(str(image_folder / "frame5.png"), "bucket/5.png")
+    lines = ("s3://bucket/5.png", "s3://bucket/nowhere.png", "s3://nowhere/5.png")
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    encoded = encoded_of(["s3://bucket/a.tar", tmp_path / "list.txt"])
+    assert encoded.names == ["s3://bucket/a.tar/b/frame3.png", "s3://bucket/5.png"]
+    assert np.allclose(encoded.mu, expected.mu[[3, 5]], atol=1e-6)
+    assert [gap.reason for gap in encoded.gaps] == ["cannot be read: there is no such file"] * 2
+
+
+def test_an_object_that_is_replaced_has_another_stamp(
+    bucket: Any, image_folder: Path, inputs_of: Callable[..., Inputs]
+) -> None:
+    inputs = inputs_of("s3://bucket/photos")
+    before = [item.stamp for item in inputs]
+    assert all(before)
+    other = (image_folder / "frame3.png").read_bytes()[::-1]  # as many bytes
+    bucket.pipe("bucket/photos/03#?.png", other)
+    _found.cache_clear()  # as another run
+    type(bucket).clear_instance_cache()
+    after = [item.stamp for item in inputs]
+    assert [a == b for a, b in zip(before, after, strict=True)].count(False) == 1

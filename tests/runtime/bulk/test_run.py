@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,11 @@ from motorvae.runtime.bulk.encoded import save_npz
 from motorvae.runtime.bulk.encoder_pool import EncoderPool
 from motorvae.runtime.bulk.inputs import Inputs
 from motorvae.runtime.bulk.item import Item
-from motorvae.runtime.bulk.parts import Job, NpzParts
-from motorvae.runtime.bulk.run import Progress, encode_to_parts
-from motorvae.runtime.core.errors import BackendError, OutputError
+from motorvae.runtime.bulk.parts import Job, NpzParts, Parts
+from motorvae.runtime.bulk.rows import joined
+from motorvae.runtime.bulk.run import Progress, encode_to_parts, parts_of
+from motorvae.runtime.bundle.load import Bundle
+from motorvae.runtime.core.errors import BackendError, ConfigError, OutputError
 
 PART = 3
 
@@ -31,7 +36,7 @@ def parts(tmp_path: Path, job: Job) -> NpzParts:
 
 
 def _arrays(parts: NpzParts, count: int, path: Path) -> dict[str, Any]:
-    save_npz(path, lambda: parts.rows(count), (8,), "")
+    save_npz(path, partial(parts.rows, count), (8,), "")
     with np.load(path, allow_pickle=False) as held:
         return dict(held)
 
@@ -100,7 +105,8 @@ def _items(names: str, data: bytes, stamp: str = "") -> list[Item]:
         ("abcdefghi", 6, 1),  # the last part was not full
         ("abcdefg", 6, 1),
         ("abcdef", 6, 0),
-        ("ab", 0, 3),
+        ("abcdexgh", 5, 1),  # those that follow are the same
+        ("ab", 0, 1),  # and the others are deleted
         ("abcxdefgh", 3, 2),
         ("xabcdefgh", 0, 3),
     ],
@@ -122,8 +128,122 @@ def test_data_that_changed_is_encoded_anew_from_there(
     assert progress.count == len(then)
     assert progress.resumed >= kept
     assert len(parts.finished()) == len(found)
-    remarks = [f"the data changed since the last run: {said} parts are made again"]
+    count = f"{said} parts are" if said > 1 else "1 part is"
+    remarks = [f"the data changed since the last run: {count} made again"]
     assert progress.remarks == (remarks if said else [])
+
+
+def test_of_items_that_are_not_kept_all_that_follow_are_made_again(
+    image_folder: Path, pool: EncoderPool, parts: NpzParts, job: Job
+) -> None:
+    """As those of a compressed shard, which hold their bytes."""
+    data = (image_folder / "frame0.png").read_bytes()
+
+    def streamed(names: str) -> list[Item]:
+        return [replace(one, held_bytes=len(data)) for one in _items(names, data)]
+
+    encode_to_parts(streamed("abcdefgh"), pool, parts, job, Progress())
+    progress = Progress()
+    found = encode_to_parts(streamed("abcdexgh"), pool, parts, job, progress)
+    assert "".join(_names(parts, len(found))) == "abcdexgh"
+    assert progress.resumed == 3
+    assert progress.remarks == ["the data changed since the last run: 2 parts are made again"]
+
+
+class Flaky:
+    """Items a to k: of b, c and h no bytes come while the server is away, and e is no picture."""
+
+    def __init__(self, data: bytes) -> None:
+        self.is_away, self.asked, self._data = True, "", data
+
+    def __iter__(self) -> Iterator[Item]:
+        return (Item(name, partial(self._content, name), stamp="1") for name in "abcdefghijk")
+
+    def _content(self, name: str) -> bytes:
+        self.asked += name
+        if self.is_away and name in "bch":
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+        return b"no picture" if name == "e" else self._data
+
+
+@pytest.fixture(params=["npz", "parquet"])
+def any_parts(
+    request: pytest.FixtureRequest, tmp_path: Path, job: Job, bundle: Bundle
+) -> Iterator[Parts]:
+    if request.param == "parquet":
+        pytest.importorskip("pyarrow")
+    made = parts_of(tmp_path / f"latents.{request.param}", bundle)
+    made.begin(job)
+    return made
+
+
+def _columns(parts: Parts, count: int) -> dict[str, Any]:
+    whole = joined([parts.rows_of(number) for number in range(count)])
+    arrays = {**whole.numbers, **whole.latents}
+    return whole.texts | {name: values.tolist() for name, values in arrays.items()}
+
+
+def test_what_was_not_read_is_tried_again_and_nothing_else(
+    image_folder: Path, pool: EncoderPool, any_parts: Parts, job: Job
+) -> None:
+    flaky, data = Flaky((image_folder / "frame0.png").read_bytes()), _columns
+    found = encode_to_parts(flaky, pool, any_parts, job, Progress())
+    assert [part.unread for part in found] == [2, 0, 1, 0]
+    away = data(any_parts, 4)
+    flaky.asked = ""
+    same = encode_to_parts(flaky, pool, any_parts, job, Progress())
+    assert (same, flaky.asked) == (found, "")
+    flaky.is_away = False
+    progress = Progress()
+    found = encode_to_parts(flaky, pool, any_parts, job, progress, retries=True)
+    assert "".join(sorted(flaky.asked)) == "bch"
+    assert (progress.count, progress.failed, progress.resumed) == (11, 1, 8)
+    assert [(part.count, part.failed, part.unread) for part in found] == [
+        *((3, 0, 0), (3, 1, 0), (3, 0, 0), (2, 0, 0))
+    ]
+    assert any_parts.finished() == found
+    mended = data(any_parts, 4)
+    assert mended["names"] == list("abcdefghijk")
+    assert [name for name, why in zip(mended["names"], mended["reasons"], strict=True) if why] == [
+        "e"
+    ]
+    for name, column in away.items():
+        kept = [row for row in range(11) if row not in {1, 2, 7}]
+        pairs = [(repr(column[row]), repr(mended[name][row])) for row in kept]
+        assert all(before == after for before, after in pairs), name
+    any_parts.drop_from(0)
+    anew = encode_to_parts(flaky, pool, any_parts, job, Progress())
+    for name, column in data(any_parts, len(anew)).items():
+        if name in {"mu", "log_var"}:  # another batch size is another rounding
+            assert np.allclose(column, mended[name], atol=1e-5, equal_nan=True)
+        else:
+            assert repr(column) == repr(mended[name])
+
+
+@pytest.mark.parametrize(("then", "is_refused"), [("abx", True), ("abcd", True), ("xbc", False)])
+def test_a_finished_result_changes_only_where_something_was_not_read(
+    image_folder: Path, pool: EncoderPool, parts: NpzParts, job: Job, then: str, is_refused: bool
+) -> None:
+    """`x` takes the place of `a`, which was not read: a file that is there now, with its date."""
+    data = (image_folder / "frame0.png").read_bytes()
+
+    def gone() -> bytes:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    missing = [Item("a", gone)] if not is_refused else _items("a", data)
+    encode_to_parts([*missing, *_items("bc", data)], pool, parts, job, Progress())
+    finished = job.model_copy(update={"is_complete": True})
+    parts.begin(finished)
+    before = _columns(parts, 1)
+    if is_refused:
+        with pytest.raises(ConfigError, match="changed since the result was finished: leave --ret"):
+            encode_to_parts(_items(then, data), pool, parts, finished, Progress(), retries=True)
+        assert repr(_columns(parts, 1)) == repr(before)
+        assert parts.job() == finished
+    else:
+        encode_to_parts(_items(then, data), pool, parts, finished, Progress(), retries=True)
+        assert _columns(parts, 1)["names"] == list(then)
+        assert parts.job() == job  # until it is finished once more
 
 
 def test_another_content_behind_a_name_is_encoded_anew(

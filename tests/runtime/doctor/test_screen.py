@@ -132,7 +132,7 @@ def test_the_base_install_alone_is_told_what_is_missing(
     assert rows["outputs"].verdict == rows["extras"].verdict == "optional"
     assert "zmq:// needs pyzmq" in rows["outputs"].found
     assert "torch" in rows["extras"].found
-    missing = "openvino,train,export,bench,energy,loadgen,explore,umap,hub,remote"
+    missing = "openvino,train,export,bench,energy,loadgen,explore,umap,hub,remote,ray"
     assert rows["extras"].next_command == f"pip install 'motorvae[{missing}]'"
 
 

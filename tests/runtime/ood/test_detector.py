@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +415,19 @@ def test_what_a_model_must_have_is_missed() -> None:
         BundleError, match=r"mean is float64 \(10,\), expected finite floats \(20,\)"
     ):
         OODDetector(found, SPATIAL.model_copy(update={"latent_shape": (4, 3, 2)}))
+
+
+def test_threads_ask_at_the_same_time_and_get_what_one_of_them_gets(statistics: Statistics) -> None:
+    """What measures an appearance uses its memory again: each thread has one of its own."""
+    spec = ModelSpec(image_size=256, latent_size=SIZE)
+    looks = np.stack([Appearance(256, 256).measure(KNOWN[0].repeat(8, 0).repeat(8, 1))])
+    statistics |= {
+        "appearance_mean": np.zeros(looks.shape[1]),
+        "appearance_deviation": np.ones(looks.shape[1]),
+        "appearance_references": looks.astype(np.float32),
+    }
+    detector = OODDetector(statistics, spec)
+    images = [image.repeat(8, 0).repeat(8, 1) for image in KNOWN] * 20
+    expected = [detector.appearance(image) for image in images]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(detector.appearance, images)) == expected

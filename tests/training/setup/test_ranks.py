@@ -248,6 +248,31 @@ def test_what_the_first_process_raises_is_kept_where_the_other_is_gone(
     assert said_by[-1].endswith(last)
 
 
+GONE = """
+import os, sys
+from motorvae.training.cli import main
+from motorvae.training.setup.ranks import Ranks
+
+Ranks.check_alike = lambda *_: os._exit(9)  # the processes have met
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("gone", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_process_that_is_lost_before_training_is_said_in_one_line(here: Path, gone: int) -> None:
+    """As one that the kernel kills for memory, while the first prepares the images."""
+    kept, lost = [*COMMAND, *SMALL], [sys.executable, "-c", GONE, *SMALL]
+    commands = [lost if rank == gone else kept for rank in range(2)]
+    processes = by_rank(here, *commands, port=_free_port())
+    said_by = [process.communicate()[1].splitlines() for process in processes]
+    codes = [process.returncode for process in processes]
+    assert (codes[gone], codes[1 - gone]) == (9, 1)
+    (line,) = said_by[1 - gone]
+    assert line.startswith("motorvae-train: another process of this run ended before training")
+    assert line.endswith(": look at what it said")
+    assert not (here / "runs").exists()
+
+
 NO_SIGNAL = {"ON_RANK": "-1", "AT_STEP": "0", "SIGNAL": "0"}
 SLURM = {
     "SLURM_JOB_ID": "4711",

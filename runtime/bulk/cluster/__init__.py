@@ -1,0 +1,1 @@
+"""A whole data set through encoders on several machines, by Ray Data."""

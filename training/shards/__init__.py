@@ -1,0 +1,1 @@
+"""Images in tar shards: indexed once, and read from there again in each epoch."""
