@@ -37,7 +37,7 @@ OF_OTHERS = {
     "--screenshot-to",  # rerun
     # python -m, and our scripts
     *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--kinds", "--side"),
-    "--data",
+    *("--data", "--more"),
     *("--fan", "--show", "--stronglyTyped"),  # jetson_clocks and trtexec
     # python -m motorvae.benchmarks.proof
     *("--list", "--steps", "--seconds", "--time-factor", "--work"),

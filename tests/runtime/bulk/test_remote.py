@@ -233,8 +233,6 @@ def test_a_shard_whose_connection_breaks_goes_on_at_the_same_place(
     most_again: float,
 ) -> None:
     """As far as the server gives ranges, and no other file goes on where one has ended."""
-    import tarfile
-
     pytest.importorskip("aiohttp")
     monkeypatch.setattr("motorvae.runtime.bulk.remote._PAUSES_S", (0.0, 0.0))
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
@@ -262,8 +260,6 @@ def test_a_shard_whose_connection_breaks_goes_on_at_the_same_place(
 def test_a_shard_that_breaks_off_in_the_same_place_is_tried_three_times(
     web: str, encoded_of: Callable[..., Encoded], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import tarfile
-
     pytest.importorskip("aiohttp")
     monkeypatch.setattr("motorvae.runtime.bulk.remote._PAUSES_S", (0.0, 0.0))
     picture = io.BytesIO()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +29,10 @@ def test_a_limit_of_steps_takes_other_images_each_epoch_and_resumes_exactly(
     taken: list[list[int]] = []
     prefetched = batches_module._prefetched
 
-    def noted(data: object, rows: list[np.ndarray]) -> object:  # type: ignore[type-arg]
+    def noted(data: Any, batches: Iterable[Any], *shared: int) -> object:
+        rows = list(batches)
         taken.append([len(rows), *np.concatenate(rows).tolist()])
-        return prefetched(data, rows)  # type: ignore[arg-type]
+        return prefetched(data, rows, *shared)
 
     with monkeypatch.context() as patch:
         patch.setattr(batches_module, "_prefetched", noted)
