@@ -28,6 +28,8 @@ _MOST_SUFFIXES = 4
 _MOST_BYTES = 1 << 62  # of a member; a header that is damaged may say more, or less than nothing
 _MOST_HEADER_BYTES = 1 << 20  # of a long name or of attributes
 _BLOCK = 1 << 20
+_GZIP_END = 8  # bytes: a checksum and a length
+_MORE = "there is more after its end: another archive (cat), or a damaged header"
 
 
 class _Header(tarfile.TarInfo):
@@ -207,10 +209,33 @@ class Shard:
             self._others[(printable(suffix) or "no suffix") if is_plain else kind] += 1
             if is_stream and is_plain:
                 _pass_over(tar, member)
-        self._is_ended = not getattr(tar, "has_no_end", False)
+        if getattr(tar, "has_no_end", False):
+            self._is_ended = False
+        elif any(data != bytes(len(data)) for data in _after_end(tar)):
+            raise _READ_ERROR(_MORE)
 
     def _name_of(self, member: tarfile.TarInfo) -> str:
         return printable(f"{self.name}/{member.name}")
+
+
+def _after_end(tar: tarfile.TarFile) -> Iterator[bytes]:
+    """Yield what a file holds after the block of zeros that ends an archive: zeros, in a sound one.
+
+    POSIX has two such blocks, and writers fill the last record with more of them:
+    https://www.gnu.org/software/tar/manual/html_node/Standard.html
+    """
+    file = cast("Any", tar.fileobj)
+    packed = getattr(file, "cmp", None)  # of a stream that is compressed
+    # Past the end of what is compressed a stream would keep all that follows.
+    while packed is None or file.dbuf or not packed.eof:
+        if not (data := file.read(_BLOCK if packed is None else tarfile.BLOCKSIZE)):
+            return
+        yield data
+    # What gzip ends with is no part of its raw stream.
+    rest = packed.unused_data + file.fileobj.read(_BLOCK)
+    yield rest[_GZIP_END if file.comptype == "gz" else 0 :]
+    while data := file.fileobj.read(_BLOCK):
+        yield data
 
 
 def _read(path: Path, start: int, size: int, limit: PictureLimit) -> bytes:

@@ -5,10 +5,14 @@ How `tarfile` ends: https://github.com/python/cpython/blob/3.11/Lib/tarfile.py
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
+import random
+import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -101,6 +105,67 @@ def test_a_shard_without_a_mark_of_its_end_is_said_to_be(is_stream: bool, tmp_pa
     names, reasons, remarks = _read(path, is_stream=is_stream)
     assert (len(names), reasons) == (BEFORE, [])
     assert remarks == ["s has no mark of its end: it may be cut short"]
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "tar": bytes,
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+}
+MORE = "there is more after its end: another archive (cat), or a damaged header"
+
+
+def _both_ways(path: Path) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """What is read of a stream, and of a file of this machine where that is not the same."""
+    yield _read(path, is_stream=True)
+    yield _read(path, is_stream=False)
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_a_header_of_zeros_hides_no_picture(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"s.tar{'' if kind == 'tar' else f'.{kind}'}"
+    for number in (0, 1, 6, 11):
+        parts = [_member(f"{n}.jpg", b"x" * 700) for n in range(12)]
+        parts[number] = bytes(512) + parts[number][512:]
+        path.write_bytes(PACKERS[kind](b"".join(parts) + bytes(1024)))
+        after = f" after {number} pictures" if number else ""
+        for names, reasons, remarks in _both_ways(path):
+            assert names == [f"s/{n}.jpg" for n in range(number)]
+            assert reasons == [f"the shard cannot be read{after}: {MORE}"]
+            assert remarks == []
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_archives_one_after_another_are_no_shard(kind: str, tmp_path: Path) -> None:
+    path, pack = tmp_path / f"s.tar{'' if kind == 'tar' else f'.{kind}'}", PACKERS[kind]
+    noise = random.Random(1).randbytes(1 << 19)  # so that the second one is of many reads
+    first = FIRST + bytes(1 << 21)
+    second = _member("b.jpg", noise) + bytes(1024)
+    for content in (pack(first) + pack(second), pack(first + second)):
+        path.write_bytes(content)
+        for names, reasons, _ in _both_ways(path):
+            assert len(names) == BEFORE
+            assert reasons == [f"the shard cannot be read after {BEFORE} pictures: {MORE}"]
+
+
+@pytest.mark.parametrize("option", ["-c", "-cz", "-cj", "-cJ"])
+@pytest.mark.parametrize("blocks", [1, 20, 2048])
+def test_what_tar_fills_its_last_record_with_is_no_damage(
+    option: str, blocks: int, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    for n in range(3):
+        (tmp_path / "files" / f"{n}.jpg").write_bytes(b"x" * 700)
+    suffix = {"-c": "", "-cz": ".gz", "-cj": ".bz2", "-cJ": ".xz"}[option]
+    path = tmp_path / f"s.tar{suffix}"
+    command = ["tar", option, f"--blocking-factor={blocks}", "-f", path, "-C", tmp_path, "files"]
+    subprocess.run(command, check=True)
+    for names, reasons, remarks in _both_ways(path):
+        assert (len(names), reasons, remarks) == (3, [], [])
+    path.write_bytes(path.read_bytes() + bytes(10240))  # as tapes and stores fill up
+    for names, reasons, remarks in _both_ways(path):
+        assert (len(names), reasons, remarks) == (3, [], [])
 
 
 def test_a_store_that_breaks_off_is_no_traceback() -> None:

@@ -126,6 +126,12 @@ def _break_header(path: Path) -> None:
         file.write(b"\xff" * 300)
 
 
+def _blank_header(path: Path) -> None:
+    content = path.read_bytes()
+    at = content.index(b"0008.png")
+    path.write_bytes(content[:at] + bytes(512) + content[at + 512 :])
+
+
 def _break_picture(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content.replace(picture(8), b"\x89PNG\r\n\x1a\n" + bytes(len(picture(8)) - 8)))
@@ -134,6 +140,12 @@ def _break_picture(path: Path) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str, int]] = {
     "cut short": (_cut, "train-001.tar: the shard cannot be read after 2", 2),
     "damaged header": (_break_header, "train-001.tar: the shard cannot be read after 2 pic", 2),
+    "zeros for a header": (_blank_header, "after 2 pictures: there is more after its end", 2),
+    "two archives": (
+        lambda path: path.write_bytes(path.read_bytes() * 2),
+        "train-001.tar: the shard cannot be read after 6 pictures: there is more after its end",
+        6,
+    ),
     "not a tar": (lambda path: path.write_bytes(b"hello" * 999), "cannot be read: invalid head", 0),
     "empty": (lambda path: path.write_bytes(b""), "the shard cannot be read: empty file", 0),
     "a picture": (_break_picture, "train-001.tar/0008.png: ", 5),
