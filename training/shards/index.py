@@ -28,6 +28,8 @@ MEMBERS_NAME, NAMES_NAME, STARTS_NAME = "members.bin", "names.utf8", "runs.i8"
 TRAIN_NAME, HELD_OUT_NAME = "train.i8", "held_out.i8"
 RUN_BYTES = 4 << 20
 """Bytes that are read at once: a disk that seeks for 10 ms reads them in 30."""
+GAP_BYTES = 256 << 10
+"""Bytes between neighbours that are not read with them if they are more."""
 RUNS_IN_WINDOW = 64
 """Places that the images of a window come from."""
 MEMBER = np.dtype(
@@ -119,14 +121,16 @@ class IndexWriter:
         self._folder, self._members, self._names = folder, members, names
         self.images, self.runs_in_window = 0, RUNS_IN_WINDOW
         self._starts: list[int] = []
-        self._filled, self._shard, self._name_end = 0, -1, 0
+        self._filled, self._shard, self._end, self._name_end = 0, -1, 0, 0
 
     def add(self, found: Found, content: bytes) -> None:
         """Write down an image, after all before it in its shard, with the hash of its pixels."""
-        if found.shard != self._shard or self._filled + found.size > RUN_BYTES:
+        gap = found.start - self._end
+        more = found.size + (gap if gap <= GAP_BYTES else 0)
+        if found.shard != self._shard or self._filled + more > RUN_BYTES:
             self._starts.append(self.images)
-            self._shard, self._filled = found.shard, 0
-        self._filled += found.size
+            self._shard, self._filled, more = found.shard, 0, found.size
+        self._filled, self._end = self._filled + more, found.start + found.size
         name = found.name.encode()
         self._names.write(name)
         self._name_end += len(name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from .files import ShardFiles
-from .index import ShardIndex
-from .order import EpochOrder
+from .index import GAP_BYTES, RUN_BYTES, ShardIndex
+from .order import EpochOrder, Rows
 
 
 class ReadAhead:
@@ -51,10 +52,20 @@ class ReadAhead:
         begin, end = self._index.starts[run : run + 2]
         if begin == end:  # all of it is held out
             return
-        members = self._index.members
-        first, last = members[self._index.train[begin]], members[self._index.train[end - 1]]
-        start = int(first["start"])
-        size = int(last["start"] + last["size"]) - start
+        members = self._index.members[self._index.train[begin:end]]
         # Whoever needs an image of it says what is wrong.
         with contextlib.suppress(OSError):
-            self._files.content(int(first["shard"]), start, size)
+            for start, size in _spans(members["start"], members["size"]):
+                self._files.content(int(members["shard"][0]), start, size)
+
+
+def _spans(starts: Rows, sizes: Rows) -> Iterator[tuple[int, int]]:
+    """Yield where to read, and how much: neighbours at once, but not what a large gap holds."""
+    begin = end = int(starts[0])
+    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+        if start - end > GAP_BYTES or start + size - begin > RUN_BYTES:
+            if end > begin:
+                yield begin, end - begin
+            begin = start
+        end = start + size
+    yield begin, end - begin

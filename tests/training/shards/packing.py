@@ -14,6 +14,7 @@ from motorvae.runtime.sources.synthetic.vehicles import vehicle_picture
 from motorvae.training.shards import index as index_module
 
 SIDE, PER_SHARD = 32, 6
+LABEL_BYTES = 4 * 512  # between two pictures: filling, two headers, and a label
 
 
 def picture(row: int, suffix: str = ".png", side: int = SIDE) -> bytes:
@@ -48,5 +49,5 @@ def packed(folder: Path, rows: Iterable[int], per_shard: int = PER_SHARD) -> lis
 
 def mixed_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs have about three of the images above, and windows two runs."""
-    monkeypatch.setattr(index_module, "RUN_BYTES", 3 * len(picture(0)))
+    monkeypatch.setattr(index_module, "RUN_BYTES", 3 * (len(picture(0)) + LABEL_BYTES))
     monkeypatch.setattr(index_module, "RUNS_IN_WINDOW", 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 
 from motorvae.training.shards.files import ShardFiles
 from motorvae.training.shards.images import ShardImages
+from motorvae.training.shards.index import RUN_BYTES
 from motorvae.training.shards.order import EpochOrder
 from motorvae.training.shards.read_ahead import ReadAhead
 
 from .conftest import Prepare
-from .packing import mixed_windows
+from .packing import mixed_windows, packed, picture
 
 
 class _Noting(ShardFiles):
@@ -68,3 +71,44 @@ def test_an_epoch_reads_each_run_once(
     ahead._pool.shutdown()
     spans = [run for run in range(len(index.starts) - 1) if np.diff(index.starts)[run]]
     assert len(files.read) == len(set(files.read)) == len(spans)
+
+
+def _spaced(path: Path, pictures: int, between: int) -> None:
+    """A shard with a large member after each picture, of which the disk holds nothing."""
+    with path.open("wb") as file:
+        for row in range(pictures):
+            for name, data, size in (("png", picture(row), 0), ("lidar.bin", b"", between)):
+                member = tarfile.TarInfo(f"{row}.{name}")
+                member.size = len(data) or size
+                file.write(member.tobuf() + data)
+                file.seek(-file.tell() % 512 + (0 if data else size), os.SEEK_CUR)
+        file.write(bytes(1024))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "between", "more", "runs"),
+    [(12, 950 << 20, 0, 1), (100, 300 << 10, 0, 1), (100, 100 << 10, 101 * 100 << 10, 3)],
+)
+def test_large_members_between_pictures_are_not_read(
+    prepare: Prepare, tmp_path: Path, pictures: int, between: int, more: int, runs: int
+) -> None:
+    """Neither those of gigabytes, nor so many small ones at once that they are as much."""
+    _spaced(tmp_path / "a.tar", pictures, between)
+    packed(tmp_path, range(200, 206))
+    data, _ = prepare(tmp_path)
+    assert isinstance(data.images, ShardImages)
+    index = data.images.index
+    assert len(index.starts) - 1 == runs + 1
+    files = _Noting([shard.path for shard in index.set.shards])
+    order = EpochOrder(index.train, index.starts, 1, seed=1, epoch=0)
+    ahead = ReadAhead(index, files, order)
+    for position in range(len(index.train)):
+        ahead.reach(position)
+    ahead._pool.shutdown()
+    assert max(end - start for _, start, end in files.read) <= RUN_BYTES
+    read = {span for span in files.read if index.set.shards[span[0]].path.endswith("a.tar")}
+    rows = index.members[index.train]
+    wanted = rows[[index.set.shards[row].path.endswith("a.tar") for row in rows["shard"]]]
+    assert sum(end - start for _, start, end in read) <= wanted["size"].sum() + more
+    for _, start, _, size, _ in wanted.tolist():
+        assert any(first <= start and start + size <= last for _, first, last in read)
