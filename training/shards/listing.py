@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 from ...runtime.bulk.inputs import shown_text, written_out
@@ -24,7 +25,7 @@ def names_shards(text: str) -> bool:
     A folder in which there is a picture, too, is one of pictures.
     """
     folder = Path(os.path.expanduser(text))  # noqa: PTH111  # leaves an unknown ~user as it is
-    if folder.is_dir():
+    if _is_folder(folder):
         return bool(_shards_below(folder))
     return text.lower().endswith(SHARD_SUFFIXES)
 
@@ -47,12 +48,32 @@ def shards_named(text: str, option: str) -> list[Path]:
             f"{shown} is compressed, and cannot be read from the middle: unpack it to .tar"
         )
     folder = Path(os.path.expanduser(text))  # noqa: PTH111  # as above
-    if folder.is_dir():
+    if _is_folder(folder):
         return _shards_below(folder)
     found = [Path(os.path.expanduser(one)) for one in written_out(text)]  # noqa: PTH111
-    if not any(path.is_file() for path in found):
-        raise SourceError(f"{shown} does not exist: give tar shards that are there")
+    reasons = map(why_no_file, found)
+    first = next(reasons)
+    if first and all(reasons):
+        raise SourceError(f"{shown} {first}: give tar shards that are there")
     return found
+
+
+def why_no_file(path: Path) -> str:
+    """Return why there is no regular file at a path, as the end of a sentence; "" where one is."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "is a link to nothing" if path.is_symlink() else "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except ValueError:  # a name that no file can have
+        return "does not exist"
+    return "" if stat.S_ISREG(mode) else "is no regular file"
+
+
+def _is_folder(path: Path) -> bool:
+    # `Path.is_dir` raises an error in a folder that may not be searched.
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _shards_below(folder: Path) -> list[Path]:

@@ -31,6 +31,7 @@ from .index import (
     set_in,
     stamp_of,
 )
+from .listing import why_no_file
 
 _CHUNK = 256
 _SHOWN = 4
@@ -173,7 +174,7 @@ def check_shards(cache: Path, warn: Warn) -> None:
         stamp, name = stamp_of(shard.path), printable(shard.path)
         one = shard
         if shard.images and stamp != shard.stamp:
-            if not os.path.lexists(shard.path):
+            if not _is_there(shard):
                 warn(f"{name} is gone: other images take the place of its {shard.images}")
             elif stamp[0] == shard.size and _digest_now(number, shard, files, known) == (
                 shard.sha256
@@ -185,10 +186,15 @@ def check_shards(cache: Path, warn: Warn) -> None:
                     f"{stamp[0]}): put back what it was, remove it to go on without it, or {AGAIN}"
                 )
         found.append(one)
-    if not any(shard.images and os.path.lexists(shard.path) for shard in found):
+    if not any(shard.images and _is_there(shard) for shard in found):
         raise DataError(f"all shards of the run are gone: put them back, or {AGAIN}")
     if tuple(found) != known.shards:
         save_set(cache, known.model_copy(update={"shards": tuple(found)}))
+
+
+def _is_there(shard: ShardFile) -> bool:
+    # `Path.exists` raises an error in a folder that may not be searched.
+    return os.path.exists(shard.path)  # noqa: PTH110
 
 
 def _digest_now(number: int, shard: ShardFile, files: ShardFiles, known: ShardSet) -> str:
@@ -210,9 +216,8 @@ def _sha256_of(files: ShardFiles, found: Found, limit: PictureLimit) -> str:
 
 def _members_of(number: int, shard: Shard, path: Path) -> Iterator[Found | _Damage]:
     """Yield where the images of a shard lie, and at damage why the rest cannot be read."""
-    if not path.is_file():
-        there = "is no regular file" if path.exists() else "is not there"
-        yield _Damage(number, f"the shard {there}")
+    if reason := why_no_file(path):
+        yield _Damage(number, f"the shard {reason}")
         return
     try:
         for member in shard.located():

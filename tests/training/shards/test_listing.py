@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,17 @@ def test_a_folder_with_a_picture_is_one_of_pictures(many: Path) -> None:
         ("{many}/no-*.tar", "does not exist: give tar shards"),
         ("{many}/no-{{1..3}}.tar", "does not exist: give tar shards"),
         ("{many}/no.tar", "does not exist: give tar shards"),
+        ("{many}/pipe.tar", "is no regular file: give tar shards"),
+        ("{many}/link.tar", "is a link to nothing: give tar shards"),
+        ("{many}/" + "x" * 300 + ".tar", r"cannot be read \(File name too long\): give tar"),
         ("{many}/train-2.tar.gz", "is compressed, and cannot be read from the middle: unpack it"),
         ("{many}/train-2.tgz", "is compressed"),
         ("s3://u:secret@bucket/a.tar", "is an address, .*: copy or mount them"),
     ],
 )
 def test_what_cannot_be_read_again_is_refused(many: Path, text: str, words: str) -> None:
+    os.mkfifo(many / "pipe.tar")
+    (many / "link.tar").symlink_to("nothing")
     with pytest.raises(SourceError, match=words) as caught:
         kind_of_data(text.format(many=many))
     assert "secret" not in str(caught.value)

@@ -151,7 +151,18 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, int]] = {
     "a picture": (_break_picture, "train-001.tar/0008.png: ", 5),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "the shard is no regular file", 0),
     "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "the shard is no regular file", 0),
-    "not there": (lambda path: path.unlink(), "train-001.tar: the shard is not there", 0),
+    "not there": (lambda path: path.unlink(), "train-001.tar: the shard does not exist", 0),
+    "a link to nothing": (
+        lambda path: (path.unlink(), path.symlink_to("nothing")),
+        "train-001.tar: the shard is a link to nothing",
+        0,
+    ),
+    # As a folder that may not be searched, which stops no test that runs as root.
+    "a name too long": (
+        lambda path: (path.unlink(), path.symlink_to("x" * 300)),
+        "train-001.tar: the shard cannot be read (File name too long)",
+        0,
+    ),
 }
 
 
@@ -225,6 +236,12 @@ def test_a_run_goes_on_only_with_the_shards_that_it_began_with(
     shutil.move(shards / "train-002.tar", tmp_path / "kept.tar")
     check_shards(cache, lines.append)
     assert lines == [f"{shards}/train-002.tar is gone: other images take the place of its 6"]
+    # So can one that is a link to what is not there now.
+    for target in (tmp_path / "nothing", "x" * 300):
+        (shards / "train-002.tar").symlink_to(target)
+        check_shards(cache, lines.append)
+        assert lines.pop() == lines[0]
+        (shards / "train-002.tar").unlink()
     shutil.move(tmp_path / "kept.tar", shards / "train-002.tar")
     # Of the same size and members, but for one picture.
     content = first.read_bytes()
@@ -234,10 +251,26 @@ def test_a_run_goes_on_only_with_the_shards_that_it_began_with(
     first.write_bytes(content[:-512])
     with pytest.raises(DataError, match="it had 20480 bytes and has 19968"):
         check_shards(cache, lines.append)
-    for path in shards.iterdir():
+    for path in list(shards.iterdir()):
         path.unlink()
+        path.symlink_to(tmp_path / "nothing")
     with pytest.raises(DataError, match="all shards of the run are gone"):
         check_shards(cache, lines.append)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may search every folder")
+def test_a_folder_that_may_not_be_searched_ends_no_run(prepare: Prepare, shards: Path) -> None:
+    closed = shards.parent / "closed"
+    closed.mkdir()
+    shutil.move(shards / "train-001.tar", closed)
+    (shards / "train-001.tar").symlink_to(closed / "train-001.tar")
+    closed.chmod(0)
+    try:
+        data, lines = prepare(shards)
+    finally:
+        closed.chmod(0o700)
+    words = "skipped train-001.tar: the shard cannot be read (Permission denied)"
+    assert (len(data.names), data.skipped, words in lines) == (42, 1, True)
 
 
 def test_a_damaged_index_is_refused_in_one_line(
