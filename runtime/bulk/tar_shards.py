@@ -1,6 +1,7 @@
 """Pictures in tar shards, as WebDataset writes them.
 
-Members that are no pictures, such as labels, are passed over and counted by their suffix.
+Members that are no pictures, such as labels, are passed over and counted by their suffix, and so
+is what is passed over in a folder because of its name.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..core.errors import ImageError, SourceError
 from ..core.text import printable
 from ..pixels.files.image_kinds import IMAGE_SUFFIXES
 from ..pixels.picture import PictureLimit
+from ..sources.image_list import LEFT_OUT, why_left_out
 from .item import UNREAD, Item
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -104,17 +106,14 @@ class Shard:
         """What was not taken by the last iteration, and what to know of it; a line each."""
         remarks = list[str]()
         if self._others:
-            common = [suffix for suffix, _ in self._others.most_common(_MOST_SUFFIXES)]
-            more = ", ..." if len(self._others) > _MOST_SUFFIXES else ""
-            what = f"{self._others.total()} not taken: no picture ({', '.join(common)}{more})"
-            remarks.append(f"{self.name}: {what}")
+            remarks.append(f"{self.name}: {not_taken(self._others)}")
         if not self._is_ended:
             remarks.append(f"{self.name} has no mark of its end: it may be cut short")
         return remarks
 
     @property
     def others(self) -> Counter[str]:
-        """How many members of the last iteration were no pictures, by suffix or kind."""
+        """How many members of the last iteration were not taken, by suffix or kind."""
         return self._others
 
     @property
@@ -202,11 +201,13 @@ class Shard:
                 continue
             suffix = os.path.splitext(member.name)[1].lower()  # noqa: PTH122  # no path of here
             is_plain = member.isfile() and not member.issparse()
-            if is_plain and suffix in IMAGE_SUFFIXES:
+            left_out = _why_left_out(member.name)
+            if is_plain and not left_out and suffix in IMAGE_SUFFIXES:
                 yield member
                 continue
             kind = "link" if member.islnk() or member.issym() else "sparse or special file"
-            self._others[(printable(suffix) or "no suffix") if is_plain else kind] += 1
+            kind = (printable(suffix) or "no suffix") if is_plain else kind
+            self._others[left_out or kind] += 1
             if is_stream and is_plain:
                 _pass_over(tar, member)
         if getattr(tar, "has_no_end", False):
@@ -263,6 +264,24 @@ def too_large(size: int, limit: PictureLimit) -> str | None:
     if size <= limit.most_bytes:
         return None
     return f"the file has {size / 1e6:.0f} MB, and {limit.most_bytes / 1e6:.0f} are allowed"
+
+
+def _why_left_out(name: str) -> str:
+    """Return what a member is passed over as because of its name, or of a folder's in it; or ""."""
+    parts = (part for part in name.split("/") if part not in {".", ".."})
+    return next(filter(None, map(why_left_out, parts)), "")
+
+
+def not_taken(others: Counter[str]) -> str:
+    """Say how much was not taken, and why, in one line; see `Shard.others`."""
+    named = [f"{count} {kind}" for kind, count in others.items() if kind in LEFT_OUT]
+    rest = Counter({kind: count for kind, count in others.items() if kind not in LEFT_OUT})
+    if rest:
+        common = [suffix for suffix, _ in rest.most_common(_MOST_SUFFIXES)]
+        more = ", ..." if len(rest) > _MOST_SUFFIXES else ""
+        count = f"{rest.total()} " if named else ""
+        named.append(f"{count}no picture ({', '.join(common)}{more})")
+    return f"{others.total()} not taken: {', '.join(named)}"
 
 
 def _damage(error: Exception, count: int) -> str:

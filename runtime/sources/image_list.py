@@ -18,6 +18,9 @@ _LITTER = {
     *("@eadir", "__macosx", ".appledouble", ".thumbnails", ".trashes"),
 }
 _LITTER_WORDS = "known litter (._*, Thumbs.db and the like)"
+_HIDDEN_WORDS = "hidden"
+LEFT_OUT = frozenset((_LITTER_WORDS, _HIDDEN_WORDS))
+"""What files and folders are passed over as because of their names."""
 _LINK_WORDS = "link to a folder that is taken anyway or lies above"
 _MOST_SUFFIXES = 4
 
@@ -167,9 +170,9 @@ class _Search:
 
     def _is_left_out(self, name: str) -> bool:
         """Count what is passed over because of its name."""
-        if not (_is_litter(name) or name.startswith(".")):
+        if not (words := why_left_out(name)):
             return False
-        self.left_out[_LITTER_WORDS if _is_litter(name) else "hidden"] += 1
+        self.left_out[words] += 1
         return True
 
     def take(self, path: Path) -> None:
@@ -295,6 +298,13 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     """Return what names are sorted by so that frame2 comes before frame10."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
+
+
+def why_left_out(name: str) -> str:
+    """Return what a file or folder of this name is passed over as, of `LEFT_OUT`; or ""."""
+    if _is_litter(name):
+        return _LITTER_WORDS
+    return _HIDDEN_WORDS if name.startswith(".") else ""
 
 
 def _is_litter(name: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ...runtime.bulk.tar_shards import Shard, too_large
+from ...runtime.bulk.tar_shards import Shard, not_taken, too_large
 from ...runtime.core.errors import DataError, ImageError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.core.text import printable
@@ -34,7 +34,6 @@ from .index import (
 from .listing import why_no_file
 
 _CHUNK = 256
-_SHOWN = 4
 
 Warn = Callable[[str], None]
 
@@ -126,9 +125,7 @@ def prepare_shards(
     for line in said.lines:
         warn(line)
     if others:
-        common = [suffix for suffix, _ in others.most_common(_SHOWN)]
-        more = ", ..." if len(others) > _SHOWN else ""
-        warn(f"{named}: {others.total()} not taken: no picture ({', '.join(common)}{more})")
+        warn(f"{named}: {not_taken(others)}")
     if not images:
         raise DataError(
             f"nothing in {named} could be decoded ({skipped} skipped): give shards that hold "

@@ -21,6 +21,7 @@ import pytest
 from motorvae.runtime.bulk.tar_shards import Shard
 from motorvae.runtime.core.errors import SourceError
 from motorvae.runtime.pixels.picture import USUAL_LIMIT
+from motorvae.runtime.sources.image_list import LazyImageList
 
 COUNT, BEFORE = 8, 5
 
@@ -96,6 +97,34 @@ def test_what_is_no_picture_of_its_own_is_counted(is_stream: bool, tmp_path: Pat
     names, reasons, remarks = _read(path, is_stream=is_stream)
     assert (names, reasons) == (["s/a.jpg"], [])
     assert remarks == ["s: 3 not taken: no picture (link, sparse or special file)"]
+
+
+LITTER = "known litter (._*, Thumbs.db and the like)"
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_what_a_folder_leaves_out_because_of_its_name_a_shard_does(
+    is_stream: bool, tmp_path: Path
+) -> None:
+    path, folder = tmp_path / "s.tar", tmp_path / "files"
+    names = ["1.jpg", "._1.jpg", ".2.jpg", ".thumbs/3.jpg", "__MACOSX/a/4.jpg", "a.b/5.jpg", "6.t"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x" * 700)
+    subprocess.run(["tar", "-cf", path, "-C", folder, "."], check=True)
+    taken, reasons, remarks = _read(path, is_stream=is_stream)
+    files = LazyImageList(folder)
+    assert {one.removeprefix("s/./") for one in taken} == {
+        one.relative_to(folder).as_posix() for one in files
+    }
+    assert len(taken) == 2
+    assert reasons == []
+    (remark,) = remarks
+    assert remark.startswith("s: 5 not taken: ")
+    assert set(remark.partition("taken: ")[2].split(", ")) == set(
+        f"2 hidden, 2 {LITTER}, 1 no picture (.t)".split(", ")
+    )
+    assert files.remark.startswith("5 not taken: ")
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

@@ -105,6 +105,16 @@ def test_webdataset_reads_the_same_images_of_shards_that_it_wrote(
         np.testing.assert_array_equal(image, fitted_from_bytes(content, spec).pixels)
 
 
+def test_hidden_members_are_left_out_as_in_a_folder(prepare: Prepare, tmp_path: Path) -> None:
+    names = ["0.png", "._0.png", ".thumbs/1.png", "__MACOSX/2.png", "3.png", "3.cls"]
+    path = tmp_path / "a.tar"
+    pack(path, {name: picture(row) for row, name in enumerate(names)})
+    data, (line,) = prepare(path)
+    assert list(data.names) == ["a.tar/0.png", "a.tar/3.png"]
+    litter = "known litter (._*, Thumbs.db and the like)"
+    assert line == f"--data={path}: 4 not taken: 2 {litter}, 1 hidden, 1 no picture (.cls)"
+
+
 def test_gnu_tar_of_a_folder_is_a_shard(prepare: Prepare, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     for row in range(6):
