@@ -39,7 +39,7 @@ from ..runtime.sources.open import open_source
 from ..runtime.sources.spec import SYNTHETIC_SIZE, SourceSpec
 from ..runtime.sources.synthetic.vehicles import vehicle_picture
 from .shards.images import ShardImages
-from .shards.index import SET_NAME, index_in
+from .shards.index import SET_NAME, index_in, nothing_to_split
 from .shards.listing import names_shards, shards_named
 from .shards.prepare import prepare_shards
 
@@ -290,10 +290,7 @@ def split_by_content(digests: Sequence[str], fraction: float) -> tuple[list[int]
     """
     distinct = sorted(set(digests))
     if len(distinct) < 2:
-        raise DataError(
-            f"all {len(digests)} images are the same: give at least two different ones, "
-            "one to train on and one to hold out"
-        )
+        raise nothing_to_split(len(digests))
     limit = f"{int(fraction * 16**12):012x}"
     count = sum(digest[:12] < limit for digest in distinct)
     first_trained = distinct[min(max(count, 1), len(distinct) - 1)]

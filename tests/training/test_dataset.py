@@ -113,6 +113,9 @@ def test_nothing_to_learn_from_is_an_error(prepare: Prepare, tmp_path: Path) -> 
 
 
 def test_images_that_are_all_the_same_are_an_error(prepare: Prepare, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), _picture(0, 32, 32))
+    with pytest.raises(DataError, match="there is one image only: give at least two different"):
+        prepare(tmp_path)
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), _picture(0, 32, 32))
     with pytest.raises(DataError, match="all 3 images are the same"):

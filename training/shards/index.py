@@ -179,10 +179,7 @@ def limit_of_split(keys: npt.NDArray[np.uint64], fraction: float) -> int:
     """
     least, most = int(keys.min()), int(keys.max())
     if least == most:
-        raise DataError(
-            f"all {len(keys)} images are the same: give at least two different ones, "
-            "one to train on and one to hold out"
-        )
+        raise nothing_to_split(len(keys))
     # By the same 48 bits as there.
     limit = int(fraction * 2**48) << 16
     if limit <= least:  # the nearest images move over
@@ -192,6 +189,14 @@ def limit_of_split(keys: npt.NDArray[np.uint64], fraction: float) -> int:
             if (part > least).any()
         )
     return min(limit, most)
+
+
+def nothing_to_split(images: int) -> DataError:
+    """Return the error of so many images of which no two differ."""
+    what = f"all {images} images are the same" if images > 1 else "there is one image only"
+    return DataError(
+        f"{what}: give at least two different ones, one to train on and one to hold out"
+    )
 
 
 def digest_of_shard(images: Iterable[tuple[Found, str]]) -> str:

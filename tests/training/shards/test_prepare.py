@@ -199,6 +199,9 @@ def test_nothing_left_or_nothing_to_hold_out_is_refused(prepare: Prepare, tmp_pa
     pack(tmp_path / "b.tar", {f"{name}.png": picture(0) for name in "abc"})
     with pytest.raises(DataError, match="all 3 images are the same"):
         prepare(tmp_path / "b.tar")
+    pack(tmp_path / "c.tar", {"a.png": picture(0)})
+    with pytest.raises(DataError, match="there is one image only: give at least two different"):
+        prepare(tmp_path / "c.tar")
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.999, 1 - 1e-16])
