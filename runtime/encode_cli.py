@@ -186,14 +186,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
             retries=retries,
         )
         printed = len(pool.notes)
-        engines = f"{pool.layout}, batches of {job.batch_size}"
-        what = f"{inputs.name} -> {pool.choice.chosen} -> {options.output}; {engines}"
-        print_sentence(console, what + pool.choice.remarks)
-        if len(job.engines) > 1:
-            made = f"what is there was encoded by {' and by '.join(job.engines[:-1])}"
-            print_sentence(console, f"{made}: {job.precision} latents are equal within the gate")
-        if pool.ood_remark:
-            print_sentence(console, pool.ood_remark)
+        _print_beginning(console, options, inputs, pool, job)
         print_remarks(console, bundle.folder, bundle.manifest.remarks)
         progress = Progress()
         try:
@@ -204,7 +197,9 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
             if not (job.is_complete or any(part.count > part.failed for part in found)):
                 parts.clear()
             refuse_nothing(inputs, found, progress)
-            kept = finish(parts, job, found, options.output, bundle) or aside
+            gained = progress.count - progress.failed > progress.resumed
+            if gained or not (job.is_complete and options.output.exists()):
+                aside = finish(parts, job, found, options.output, bundle) or aside
         except BaseException:
             _say_what_is_kept(console, parts, job)
             _put_back(console, aside, options.output)
@@ -213,8 +208,8 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     for note in notes:
         console.print(note)
     _print_result(console, options, inputs, found, progress)
-    if kept is not None:
-        console.print(f"the earlier {options.output} is kept as {kept}")
+    if aside is not None:
+        console.print(f"the earlier {options.output} is kept as {aside}")
     for line in (*inputs.remarks, *progress.remarks):
         console.print(line, style="yellow")
     for name, reason in progress.failures:
@@ -231,6 +226,23 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
             f"{progress.failed} of {progress.count} did not decode and have no latent; the others "
             f"are in {options.output}{again}"
         )
+
+
+def _print_beginning(
+    console: Console,
+    options: EncodeOptions,
+    inputs: Inputs,
+    pool: EncoderPool | RayPool,
+    job: Job,
+) -> None:
+    engines = f"{pool.layout}, batches of {job.batch_size}"
+    what = f"{inputs.name} -> {pool.choice.chosen} -> {options.output}; {engines}"
+    print_sentence(console, what + pool.choice.remarks)
+    if len(job.engines) > 1:
+        made = f"what is there was encoded by {' and by '.join(job.engines[:-1])}"
+        print_sentence(console, f"{made}: {job.precision} latents are equal within the gate")
+    if pool.ood_remark:
+        print_sentence(console, pool.ood_remark)
 
 
 def _print_result(

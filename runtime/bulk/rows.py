@@ -67,6 +67,15 @@ def joined(parts: Sequence[Rows]) -> Rows:
     )
 
 
+def taken(rows: Rows, at: Sequence[int]) -> Rows:
+    """Return the rows at some places."""
+    return Rows(
+        {name: [column[row] for row in at] for name, column in rows.texts.items()},
+        {name: column[list(at)] for name, column in rows.numbers.items()},
+        {name: column[list(at)] for name, column in rows.latents.items()},
+    )
+
+
 def replaced(rows: Rows, at: Sequence[int], others: Rows) -> Rows:
     """Return rows with those at some places replaced by as many others."""
     texts = {name: list(column) for name, column in rows.texts.items()}
@@ -77,4 +86,4 @@ def replaced(rows: Rows, at: Sequence[int], others: Rows) -> Rows:
             column[place] = text
     for name, values in (*numbers.items(), *latents.items()):
         values[list(at)] = {**others.numbers, **others.latents}[name]
-    return Rows(texts, numbers, latents, others.remarks)
+    return Rows(texts, numbers, latents, (*rows.remarks, *others.remarks))

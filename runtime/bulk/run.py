@@ -26,7 +26,7 @@ from .inputs import InputRequest, Inputs
 from .item import Item
 from .listings import TABLE_SUFFIX
 from .parts import Job, NpzParts, PartFacts, Parts
-from .rows import Rows, joined, replaced
+from .rows import Rows, joined, replaced, taken
 
 PART_IMAGES = 4096
 MOST_WORKERS = 1024
@@ -106,7 +106,7 @@ class Progress:
     Attributes:
         count: Items in all, those of earlier runs among them.
         failed: Those of them that have no latent.
-        resumed: Those that earlier runs had done.
+        resumed: Those that have a latent of an earlier run.
         failures: Name and reason of the first failures of this run.
         remarks: What to know of what was read; a line each, once the run is over.
     """
@@ -135,7 +135,7 @@ class Pool(Protocol):
 
 
 class _Batch(NamedTuple):
-    """Items of one part, in its order; `listing` is of the whole part, where these are its last.
+    """Items of one part, in its order; `lines` are of the whole part, where these are its last.
 
     Of a part that is there `rows` says which of its rows they are, where they are not all: those
     that are tried again.
@@ -143,8 +143,24 @@ class _Batch(NamedTuple):
 
     items: list[Item]
     part: int
-    listing: str | None = None
+    lines: Sequence[_Line] | None = None
     rows: Sequence[int] | None = None
+
+
+class _Line(NamedTuple):
+    """What a listing knows of an item: its name and its stamp."""
+
+    name: str
+    stamp: str
+
+
+def _listing(lines: Sequence[_Line], unread: Sequence[int]) -> str:
+    """Return a SHA-256 of a part's lines; of what could not be read a stamp says nothing."""
+    digest, without = hashlib.sha256(), frozenset(unread)
+    for row, (name, stamp) in enumerate(lines):
+        line = f"{name}\0{'' if row in without else stamp}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 class _ChangedError(Exception):
@@ -176,33 +192,38 @@ def encode_to_parts(
     """Encode what is not there yet, part after part; return what is known of all parts.
 
     A part whose items are no longer those that are listed is made again, and of items that cannot
-    be had again without those before them, such as frames, all that follow it as well. Where one
-    `retries`, so is each row of what could not be read, in its place.
+    be had again without those before them, such as frames, all that follow it as well; a row that
+    has a latent keeps it where its item can no longer be read. Where one `retries`, each row of
+    what could not be read is made again in its place.
 
     Raises:
         BackendError: The encoder failed, or a latent is not finite.
         ConfigError: The data of a finished result is no longer the same.
         OutputError: A part cannot be written.
     """
-    changed, is_finished = set[int](), job.is_complete
-
-    def reopen() -> None:
-        parts.begin(job.model_copy(update={"is_complete": False}))
-
+    changed = set[int]()
     while True:
         progress.count = progress.failed = progress.resumed = 0
         done = parts.finished()
-        unread = {
-            number: parts.rows_of(number).unread
-            for number, facts in enumerate(done)
-            if retries and facts.unread
-        }
-        sizes = job.batch_size, job.part_images
-        plan = _Plan(*sizes, done, unread, is_finished, changed, reopen)
+        unread = dict[int, Sequence[int]]()
+        for number, facts in enumerate(done):
+            if facts.unread:
+                # One that is damaged is as one of other items.
+                with (
+                    contextlib.nullcontext()
+                    if job.is_complete
+                    else contextlib.suppress(OutputError)
+                ):
+                    unread[number] = parts.rows_of(number).unread
+        plan = _Plan(
+            *(job.batch_size, job.part_images, done, unread),
+            retries=retries,
+            is_finished=job.is_complete,
+            changed=changed,
+        )
         try:
             found = _encoded(plan, inputs, pool, parts, progress)
         except _ChangedError as error:
-            is_finished = plan.is_finished
             changed |= set(range(error.part, len(done)))
             parts.drop_from(error.part)
         else:
@@ -220,9 +241,9 @@ class _Plan:
     part_images: int | None = None
     done: Sequence[PartFacts] = ()
     unread: Mapping[int, Sequence[int]] = field(default_factory=dict)  # rows, of parts
+    retries: bool = False  # whether these rows are made again
     is_finished: bool = False  # an earlier result, of which nothing else is to change
     changed: set[int] = field(default_factory=set)  # parts, of other items than they were
-    reopen: Callable[[], None] = lambda: None  # called before such a result changes
 
     def batches(self, inputs: Iterable[Item]) -> Iterator[_Batch]:
         """Cut items into parts and these into batches; of parts that are done check the listing.
@@ -230,40 +251,39 @@ class _Plan:
         Of those that stay as they are an empty batch is given. ConfigError where a finished
         result is of other items; _ChangedError as above.
         """
-        part = count = held = 0
-        listing, items = hashlib.sha256(), list[Item | None]()
+        part = held = 0
+        lines, items = list[_Line](), list[Item | None]()
         for item in inputs:
             is_done = part < len(self.done)
-            listing.update(f"{item.name}\0{item.stamp}\n".encode("utf-8", "surrogateescape"))
-            count += 1
+            lines.append(_Line(item.name, item.stamp))
             items.append(None if is_done and item.held_bytes else item)
             held += item.held_bytes
-            if count == self.part_images:
-                yield from self._ended(items, part, count, listing.hexdigest())
-                part, count, listing, items, held = part + 1, 0, hashlib.sha256(), [], 0
+            if len(lines) == self.part_images:
+                yield from self._ended(items, part, lines)
+                part, lines, items, held = part + 1, [], [], 0
             elif not is_done and (len(items) == self.batch_size or held > _MOST_HELD_BYTES):
                 yield _Batch([one for one in items if one], part)
                 items, held = [], 0
-        if count:
-            yield from self._ended(items, part, count, listing.hexdigest())
+        if lines:
+            yield from self._ended(items, part, lines)
             part += 1
         if part < len(self.done):
-            self._check_may_change(part)
+            self._check_may_change()
 
-    def _ended(
-        self, items: list[Item | None], part: int, count: int, digest: str
-    ) -> Iterator[_Batch]:
+    def _ended(self, items: list[Item | None], part: int, lines: list[_Line]) -> Iterator[_Batch]:
         """Yield what is to be encoded of a part whose items are all listed."""
         if part >= len(self.done):
-            self._check_may_change(part)
-            yield _Batch([one for one in items if one], part, digest)
+            self._check_may_change()
+            yield _Batch([one for one in items if one], part, lines)
             return
-        rows: Sequence[int] = self.unread.get(part, ())
-        is_same = (self.done[part].listing, self.done[part].count) == (digest, count)
+        unread: Sequence[int] = self.unread.get(part, ())
+        facts, digest = self.done[part], _listing(lines, unread)
+        is_same = (facts.listing, facts.count) == (digest, len(lines))
+        rows: Sequence[int] = unread if self.retries else ()
         if not is_same:
-            self._check_may_change(part)
+            self._check_may_change()
             self.changed.add(part)
-            rows = range(count)
+            rows = range(len(lines))
         again = [items[row] for row in rows]
         kept = [one for one in again if one]
         if len(kept) < len(again):
@@ -272,18 +292,14 @@ class _Plan:
         last = max(len(kept) - 1, 0) // self.batch_size * self.batch_size
         for start in range(0, last, self.batch_size):
             yield _Batch(kept[start : start + self.batch_size], part)
-        yield _Batch(kept[last:], part, digest, of_part)
+        yield _Batch(kept[last:], part, lines, of_part)
 
-    def _check_may_change(self, part: int) -> None:
-        """Refuse to change a finished result, but for what follows from what was not read."""
-        if self.is_finished and part not in self.unread:
-            raise ConfigError(
-                "the data or a part changed since the result was finished: leave "
-                "--retry-failures out to encode all of it anew"
-            )
+    def _check_may_change(self) -> None:
         if self.is_finished:
-            self.is_finished = False
-            self.reopen()
+            raise ConfigError(
+                "the data or a part changed since the result was finished, which stays as it is: "
+                "leave --retry-failures out to encode all of it anew"
+            )
 
 
 def _encoded(
@@ -299,7 +315,7 @@ def _encoded(
                 count = len(batch.rows)
                 progress.count += facts.count - count
                 progress.failed += facts.failed - count
-                progress.resumed += facts.count - count
+                progress.resumed += facts.count - facts.failed
                 progress.changed()
             if batch.rows is None or batch.items:
                 waiting.append(batch)
@@ -311,15 +327,28 @@ def _encoded(
         progress.took(rows)
         said.add(rows.remarks)
         collected.append(rows)
-        if batch.listing is not None:
+        if batch.lines is not None:
             whole, collected = joined(collected), []
             if batch.rows is not None:
                 whole = replaced(parts.rows_of(batch.part), batch.rows, whole)
-            known[batch.part] = facts = PartFacts.of_rows(whole, batch.listing)
+            elif batch.part < len(plan.done):
+                whole = _with_latents_of(parts, batch.part, whole)
+            facts = PartFacts.of_rows(whole, _listing(batch.lines, whole.unread))
+            known[batch.part] = facts
             parts.save(batch.part, whole, facts)
     parts.drop_from(len(known))  # of an earlier run, of what is no longer there
     progress.remarks += said.lines
     return [known[number] for number in range(len(known))]
+
+
+def _with_latents_of(parts: Parts, number: int, whole: Rows) -> Rows:
+    """Return the rows of a part that was made again, with what it had and cannot be read now."""
+    with contextlib.suppress(OutputError):  # a part that is damaged has nothing
+        earlier = parts.rows_of(number)
+        if earlier.texts["names"] == whole.texts["names"]:
+            kept = [row for row in whole.unread if earlier.is_ok[row]]
+            return replaced(whole, kept, taken(earlier, kept))
+    return whole
 
 
 def finish(

@@ -346,3 +346,27 @@ def test_a_finished_result_with_a_damaged_part_is_left_as_it_is(
     assert done.code == 1
     assert "kept" not in done.stderr
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_a_retry_that_gains_nothing_leaves_the_result_alone(
+    encode: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    listing, output = tmp_path / "list.txt", tmp_path / "latents.npz"
+    names = [str(path) for path in sorted(image_folder.glob("*.png"))[:3]]
+    listing.write_text("\n".join([*names, "nowhere.png"]))
+    assert encode(listing, "--output", output).code == 1
+    before = output.stat()
+    again = encode(listing, "--output", output, "--retry-failures")
+    assert f"3 latents of {listing} in {output}, 3 of them by an earlier run" in again.stderr
+    assert output.stat() == before
+    assert not (tmp_path / "latents.1.npz").exists()
+    Path(names[0]).rename(tmp_path / "away.png")
+    refused = encode(listing, "--output", output, "--retry-failures")
+    assert "which stays as it is: leave --retry-failures out" in refused.stderr
+    assert output.stat() == before
+    (tmp_path / "away.png").rename(names[0])
+    (tmp_path / "nowhere.png").write_bytes(Path(names[0]).read_bytes())
+    mended = encode(listing, "--output", output, "--retry-failures")
+    assert mended.code == 0
+    assert f"4 latents of {listing} in {output}, 3 of them by an earlier run" in mended.stderr
+    assert "data changed" not in mended.stderr

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -197,7 +197,7 @@ def test_what_was_not_read_is_tried_again_and_nothing_else(
     progress = Progress()
     found = encode_to_parts(flaky, pool, any_parts, job, progress, retries=True)
     assert "".join(sorted(flaky.asked)) == "bch"
-    assert (progress.count, progress.failed, progress.resumed) == (11, 1, 8)
+    assert (progress.count, progress.failed, progress.resumed) == (11, 1, 7)
     assert [(part.count, part.failed, part.unread) for part in found] == [
         *((3, 0, 0), (3, 1, 0), (3, 0, 0), (2, 0, 0))
     ]
@@ -220,30 +220,77 @@ def test_what_was_not_read_is_tried_again_and_nothing_else(
             assert repr(column) == repr(mended[name])
 
 
-@pytest.mark.parametrize(("then", "is_refused"), [("abx", True), ("abcd", True), ("xbc", False)])
-def test_a_finished_result_changes_only_where_something_was_not_read(
-    image_folder: Path, pool: EncoderPool, parts: NpzParts, job: Job, then: str, is_refused: bool
+def _gone() -> bytes:
+    raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+
+@pytest.mark.parametrize("then", ["abx", "abcd", "xbc", "ab", ""])
+def test_a_finished_result_of_other_data_stays_as_it_is(
+    image_folder: Path, pool: EncoderPool, parts: NpzParts, job: Job, then: str
 ) -> None:
-    """`x` takes the place of `a`, which was not read: a file that is there now, with its date."""
+    """The first one was not read, so that there is something to try again."""
     data = (image_folder / "frame0.png").read_bytes()
-
-    def gone() -> bytes:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
-
-    missing = [Item("a", gone)] if not is_refused else _items("a", data)
-    encode_to_parts([*missing, *_items("bc", data)], pool, parts, job, Progress())
+    encode_to_parts([Item("a", _gone), *_items("bc", data)], pool, parts, job, Progress())
     finished = job.model_copy(update={"is_complete": True})
     parts.begin(finished)
     before = _columns(parts, 1)
-    if is_refused:
-        with pytest.raises(ConfigError, match="changed since the result was finished: leave --ret"):
-            encode_to_parts(_items(then, data), pool, parts, finished, Progress(), retries=True)
-        assert repr(_columns(parts, 1)) == repr(before)
-        assert parts.job() == finished
-    else:
+    with pytest.raises(ConfigError, match="was finished, which stays as it is: leave --ret"):
         encode_to_parts(_items(then, data), pool, parts, finished, Progress(), retries=True)
-        assert _columns(parts, 1)["names"] == list(then)
-        assert parts.job() == job  # until it is finished once more
+    assert repr(_columns(parts, 1)) == repr(before)
+    assert parts.job() == finished
+
+
+@pytest.mark.parametrize("away", [(1,), (0, 1, 2), (2, 3, 4)])
+def test_of_a_disk_that_is_away_at_the_retry_nothing_is_lost(
+    image_folder: Path, pool: EncoderPool, parts: NpzParts, job: Job, away: Sequence[int]
+) -> None:
+    """A file that is not there has no date, as at the first try of the one that was missing."""
+    data = (image_folder / "frame0.png").read_bytes()
+    first = [Item("a", _gone), *_items("bcdef", data, "1")]
+    encode_to_parts(first, pool, parts, job, Progress())
+    finished = job.model_copy(update={"is_complete": True})
+    parts.begin(finished)
+    before = _columns(parts, 2)
+    now = [Item(one.name, _gone) if row in away else one for row, one in enumerate(first)]
+    if now != first:
+        with pytest.raises(ConfigError, match="which stays as it is"):
+            encode_to_parts(now, pool, parts, finished, Progress(), retries=True)
+    assert repr(_columns(parts, 2)) == repr(before)
+
+
+def test_a_file_that_is_there_now_with_its_date_is_mended_alone(
+    image_folder: Path, pool: EncoderPool, parts: NpzParts, job: Job
+) -> None:
+    data = (image_folder / "frame0.png").read_bytes()
+    asked = list[str]()
+
+    def read(name: str) -> bytes:
+        asked.append(name)
+        return data
+
+    first = [Item("a", _gone), *_items("bcdef", data, "1")]
+    encode_to_parts(first, pool, parts, job, Progress())
+    finished = job.model_copy(update={"is_complete": True})
+    parts.begin(finished)
+    now = [Item(name, partial(read, name), stamp="1") for name in "abcdef"]
+    progress = Progress()
+    encode_to_parts(now, pool, parts, finished, progress, retries=True)
+    assert asked == ["a"]
+    assert progress.remarks == []
+    assert _columns(parts, 2)["reasons"] == [""] * 6
+    # And once more there is nothing to do.
+    encode_to_parts(now, pool, parts, finished, Progress(), retries=True)
+    assert asked == ["a"]
+
+
+def test_a_run_that_goes_on_while_a_disk_is_away_keeps_its_latents(
+    image_folder: Path, pool: EncoderPool, parts: NpzParts, job: Job
+) -> None:
+    data = (image_folder / "frame0.png").read_bytes()
+    encode_to_parts(_items("abcdef", data, "1"), pool, parts, job, Progress())
+    before = _columns(parts, 2)
+    encode_to_parts([Item(name, _gone) for name in "abcdef"], pool, parts, job, Progress())
+    assert repr(_columns(parts, 2)) == repr(before)
 
 
 def test_another_content_behind_a_name_is_encoded_anew(
