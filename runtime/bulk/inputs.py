@@ -108,8 +108,13 @@ def written_out(text: str) -> Iterator[str]:
         yield from sorted(shards, key=natural_key) or [text]
         return
     first, last = int(found[1]), int(found[2])
-    if not 0 <= last - first < _MOST_SHARDS:
+    if last < first:
         raise ConfigError(f"{text[:80]}: {found[0]} counts from a number to a larger one")
+    if last - first >= _MOST_SHARDS:
+        raise ConfigError(
+            f"{text[:80]}: {found[0]} counts {last - first + 1:,} shards, and {_MOST_SHARDS:,} are "
+            "allowed: use a pattern such as 'train-*.tar', in quotes"
+        )
     for number in range(first, last + 1):
         name = f"{text[: found.start()]}{number:0{len(found[1])}d}{text[found.end() :]}"
         yield from written_out(name)

@@ -84,6 +84,8 @@ def test_braces_count_with_their_zeros(inputs_of: Callable[..., Inputs], tmp_pat
     assert inputs._texts == [f"{tmp_path}/s-{number:03d}.tar" for number in range(8, 12)]
     with pytest.raises(ConfigError, match=r"\{5\.\.2\} counts from a number to a larger one"):
         inputs_of(f"{tmp_path}/s-{{5..2}}.tar")
+    with pytest.raises(ConfigError, match=r"counts 10,000,000 shards, and 1,000,000 are allowed"):
+        inputs_of("s-{0..9999999}.tar")
 
 
 def test_a_pattern_of_shards_takes_them_in_natural_order(
