@@ -197,7 +197,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
             if not (job.is_complete or any(part.count > part.failed for part in found)):
                 parts.clear()
             refuse_nothing(inputs, found, progress)
-            gained = progress.count - progress.failed > progress.resumed
+            gained = progress.count - progress.failed > progress.resumed_latents
             if gained or not (job.is_complete and options.output.exists()):
                 aside = finish(parts, job, found, options.output, bundle) or aside
         except BaseException:
@@ -253,7 +253,8 @@ def _print_result(
     progress: Progress,
 ) -> None:
     latents = sum(part.count - part.failed for part in found)
-    earlier = f", {progress.resumed} of them by an earlier run" if progress.resumed else ""
+    before = progress.resumed_latents
+    earlier = f", {before} of them by an earlier run" if before else ""
     console.print(f"{latents} latents of {inputs.name} in {options.output}{earlier}")
 
 

@@ -10,7 +10,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -41,7 +40,7 @@ from ..runtime.sources.synthetic.vehicles import vehicle_picture
 from .shards.images import ShardImages
 from .shards.index import SET_NAME, index_in, nothing_to_split
 from .shards.listing import names_shards, shards_named
-from .shards.prepare import prepare_shards
+from .shards.prepare import in_threads, prepare_shards
 
 IMAGES_NAME = "images.u8"
 INDEX_NAME = "index.json"
@@ -349,7 +348,8 @@ def _items(
             except ImageError as error:
                 return name, printable(str(error))
 
-    items = _in_threads(decode, count, request.workers or os.cpu_count() or 1)
+    workers = request.workers or os.cpu_count() or 1
+    items = (item for _, item in in_threads(decode, range(count), workers))
     return count, items, lambda: listed + counted_remarks(said)
 
 
@@ -358,13 +358,6 @@ def vehicle_for(spec: ModelSpec, seed: int, row: int) -> Pixels:
     # A box in pixels is another part of another size.
     side = SYNTHETIC_SIZE if spec.has_box_in_pixels else max(spec.height, spec.width)
     return reference_picture(vehicle_picture(seed, row, side, spec.color), spec)
-
-
-def _in_threads(decode: Callable[[int], Item], count: int, workers: int) -> Iterator[Item]:
-    """Decode in order, a chunk at a time, so that results never pile up in memory."""
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, count, _CHUNK):
-            yield from pool.map(decode, range(start, min(start + _CHUNK, count)))
 
 
 def _video_items(source: FrameSource, spec: ModelSpec) -> Iterator[Item]:

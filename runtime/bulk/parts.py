@@ -8,10 +8,10 @@ import hashlib
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -108,6 +108,22 @@ class PartFacts:
     def of_rows(cls, rows: Rows, listing: str) -> PartFacts:
         """Return the facts of a part that has these rows."""
         return cls(len(rows), len(rows.failures), listing, len(rows.unread))
+
+
+class Line(NamedTuple):
+    """What a listing knows of an item: its name and its stamp."""
+
+    name: str
+    stamp: str
+
+
+def listing_of(lines: Sequence[Line], unread: Sequence[int]) -> str:
+    """Return a SHA-256 of a part's lines; of what could not be read a stamp says nothing."""
+    digest, without = hashlib.sha256(), frozenset(unread)
+    for row, (name, stamp) in enumerate(lines):
+        line = f"{name}\0{'' if row in without else stamp}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 class Parts(abc.ABC):

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from ..core.errors import ImageError, MissingDependencyError, SourceError, needed_for
-from ..core.redaction import without_credentials
+from ..core.redaction import name_of_address, without_credentials
 from ..core.system.workers import pause, waited_for
 from ..core.text import printable
 from ..pixels.files.image_kinds import IMAGE_SUFFIXES
@@ -182,7 +182,7 @@ class RemoteFolder:
         found: dict[str, dict[str, Any]] = _tried(
             self._address, lambda: system.find(top, detail=True)
         )
-        is_empty, above = True, without_credentials(system.unstrip_protocol(top))
+        is_empty, above = True, name_of_address(system.unstrip_protocol(top))
         for path in sorted(found):
             suffix = PurePosixPath(path).suffix.lower()
             if suffix not in IMAGE_SUFFIXES:
@@ -265,8 +265,7 @@ def _as_stream(address: str) -> dict[str, Any]:
     By default fsspec asks for its size first, and then for blocks, which not every server knows.
     With a size it does not ask, and without blocks it does not use it: `HTTPFileSystem._open`.
     """
-    is_web = address.lower().startswith(("http://", "https://"))
-    return {"block_size": 0, "size": 1} if is_web else {}
+    return {"block_size": 0, "size": 1} if _is_web(address) else {}
 
 
 def _is_silence(error: Exception) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 from collections import deque
@@ -25,7 +24,7 @@ from .encoded import Encoded, save_npz
 from .inputs import InputRequest, Inputs
 from .item import Item
 from .listings import TABLE_SUFFIX
-from .parts import Job, NpzParts, PartFacts, Parts
+from .parts import Job, Line, NpzParts, PartFacts, Parts, listing_of
 from .rows import Rows, joined, replaced, taken
 
 PART_IMAGES = 4096
@@ -106,7 +105,8 @@ class Progress:
     Attributes:
         count: Items in all, those of earlier runs among them.
         failed: Those of them that have no latent.
-        resumed: Those that have a latent of an earlier run.
+        resumed: Those that earlier runs had done.
+        resumed_failed: Those of these that have no latent.
         failures: Name and reason of the first failures of this run.
         remarks: What to know of what was read; a line each, once the run is over.
     """
@@ -114,9 +114,15 @@ class Progress:
     count: int = 0
     failed: int = 0
     resumed: int = 0
+    resumed_failed: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     changed: Callable[[], None] = lambda: None  # called after each batch
+
+    @property
+    def resumed_latents(self) -> int:
+        """How many latents there were before."""
+        return self.resumed - self.resumed_failed
 
     def took(self, rows: Rows) -> None:
         """Count rows."""
@@ -143,24 +149,8 @@ class _Batch(NamedTuple):
 
     items: list[Item]
     part: int
-    lines: Sequence[_Line] | None = None
+    lines: Sequence[Line] | None = None
     rows: Sequence[int] | None = None
-
-
-class _Line(NamedTuple):
-    """What a listing knows of an item: its name and its stamp."""
-
-    name: str
-    stamp: str
-
-
-def _listing(lines: Sequence[_Line], unread: Sequence[int]) -> str:
-    """Return a SHA-256 of a part's lines; of what could not be read a stamp says nothing."""
-    digest, without = hashlib.sha256(), frozenset(unread)
-    for row, (name, stamp) in enumerate(lines):
-        line = f"{name}\0{'' if row in without else stamp}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 class _ChangedError(Exception):
@@ -203,7 +193,7 @@ def encode_to_parts(
     """
     changed = set[int]()
     while True:
-        progress.count = progress.failed = progress.resumed = 0
+        progress.count = progress.failed = progress.resumed = progress.resumed_failed = 0
         done = parts.finished()
         unread = dict[int, Sequence[int]]()
         for number, facts in enumerate(done):
@@ -252,10 +242,10 @@ class _Plan:
         result is of other items; _ChangedError as above.
         """
         part = held = 0
-        lines, items = list[_Line](), list[Item | None]()
+        lines, items = list[Line](), list[Item | None]()
         for item in inputs:
             is_done = part < len(self.done)
-            lines.append(_Line(item.name, item.stamp))
+            lines.append(Line(item.name, item.stamp))
             items.append(None if is_done and item.held_bytes else item)
             held += item.held_bytes
             if len(lines) == self.part_images:
@@ -270,14 +260,14 @@ class _Plan:
         if part < len(self.done):
             self._check_may_change()
 
-    def _ended(self, items: list[Item | None], part: int, lines: list[_Line]) -> Iterator[_Batch]:
+    def _ended(self, items: list[Item | None], part: int, lines: list[Line]) -> Iterator[_Batch]:
         """Yield what is to be encoded of a part whose items are all listed."""
         if part >= len(self.done):
             self._check_may_change()
             yield _Batch([one for one in items if one], part, lines)
             return
         unread: Sequence[int] = self.unread.get(part, ())
-        facts, digest = self.done[part], _listing(lines, unread)
+        facts, digest = self.done[part], listing_of(lines, unread)
         is_same = (facts.listing, facts.count) == (digest, len(lines))
         rows: Sequence[int] = unread if self.retries else ()
         if not is_same:
@@ -315,7 +305,8 @@ def _encoded(
                 count = len(batch.rows)
                 progress.count += facts.count - count
                 progress.failed += facts.failed - count
-                progress.resumed += facts.count - facts.failed
+                progress.resumed += facts.count - count
+                progress.resumed_failed += facts.failed - count
                 progress.changed()
             if batch.rows is None or batch.items:
                 waiting.append(batch)
@@ -333,7 +324,7 @@ def _encoded(
                 whole = replaced(parts.rows_of(batch.part), batch.rows, whole)
             elif batch.part < len(plan.done):
                 whole = _with_latents_of(parts, batch.part, whole)
-            facts = PartFacts.of_rows(whole, _listing(batch.lines, whole.unread))
+            facts = PartFacts.of_rows(whole, listing_of(batch.lines, whole.unread))
             known[batch.part] = facts
             parts.save(batch.part, whole, facts)
     parts.drop_from(len(known))  # of an earlier run, of what is no longer there

@@ -76,7 +76,10 @@ _OBJECT = re.compile(
     r"(?P<scheme>(?:s3a?|gc?s|az|abfss?|adl|oss|oci|hf)://)(?P<bucket>[^/]*)(?P<key>/.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_PATH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+_HARMLESS_PATH = re.compile(
+    r"(?<![^/T_ -])\d\d:\d\d(?::\d\d)?(?![^/.Z_+ -])|@[1-4]x(?=\.\w+$)", re.ASCII
+)
 
 
 def name_of_address(address: str) -> str:
@@ -88,8 +91,8 @@ def name_of_address(address: str) -> str:
     signed once more keeps its name. What follows a `#` is nothing to a web server.
 
     An object store has no secrets in its keys, which are shown as they are, with any `@`, `:` and
-    `?` in them. A path of a web server that looks as if there were a secret in it, such as
-    `10:00:00.jpg`, is hidden, and told apart by a hash.
+    `?` in them. In a path of a web server times, such as `10:00:00`, and scales, such as `@2x`, are
+    no secrets; what looks like one otherwise is hidden, and nothing of it is in the name.
     """
     found = _OBJECT.fullmatch(address)
     if found is not None:
@@ -97,15 +100,22 @@ def name_of_address(address: str) -> str:
         # Azure has the container there: abfs://container@account.dfs.core.windows.net/key
         container = f"{HIDDEN if ':' in user else user}{at}"
         return f"{found['scheme']}{container}{bucket}{found['key']}"
-    shown = without_credentials(address)
     before, hash_mark, after = address.partition("#")
-    pairs = [pair for pair in before.partition("?")[2].split("&") if pair]
+    plain, _, query = before.partition("?")
+    pairs = [pair for pair in query.split("&") if pair]
     if hash_mark and not address.lower().startswith(("http://", "https://")):
         pairs.append(f"#{after}")
-    path = _PATH.sub("", before.partition("?")[0])
-    authority = before.partition("?")[0].removesuffix(path)
-    is_password = "@" in path and ":" in authority.partition("//")[2] and "@" not in authority
-    if is_password or (shown.endswith(f"//{HIDDEN}") and "@" not in path):
+    authority = _AUTHORITY.match(plain)
+    path = plain[authority.end() :] if authority else plain
+    harmless = _HARMLESS_PATH.sub("-", path)
+    shown = without_credentials(address)
+    if (
+        authority is not None
+        and "@" not in address[len(plain) :]
+        and without_credentials(f"{authority[0]}{harmless}").endswith(harmless)
+    ):
+        shown = f"{without_credentials(authority[0])}{path}"
+    if not pairs or shown.endswith(f"//{HIDDEN}"):
         return shown
     keys = [unquote_plus(pair.partition("=")[0]) for pair in pairs]
     is_signed = any(_SIGNATURE.fullmatch(key) for key in keys)
@@ -115,8 +125,6 @@ def name_of_address(address: str) -> str:
             continue
         is_shown = _SHOWN_KEY.fullmatch(key) and _SHOWN_VALUE.fullmatch(pair.partition("=")[2])
         (kept if is_shown else hashed).append(pair)
-    if not shown.endswith(path):
-        hashed.append(path)
     if hashed:
         digest = hashlib.sha256("&".join(hashed).encode("utf-8", "surrogateescape"))
         kept.append(f"~{digest.hexdigest()[:12]}")

@@ -6,11 +6,11 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ...runtime.bulk.tar_shards import Shard, not_taken, too_large
 from ...runtime.core.errors import DataError, ImageError
@@ -36,6 +36,8 @@ from .listing import why_no_file
 _CHUNK = 256
 
 Warn = Callable[[str], None]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class _Damage(NamedTuple):
@@ -106,7 +108,7 @@ def prepare_shards(
                 return _Seen(reason=found.reason)
             return _seen(files, found, spec, limit)
 
-        for found, seen in _in_threads(decode, members(), workers or os.cpu_count() or 1):
+        for found, seen in in_threads(decode, members(), workers or os.cpu_count() or 1):
             if isinstance(found, _Damage):
                 warn(f"skipped {names[found.shard]}: {found.reason}")
                 skipped += 1
@@ -239,13 +241,17 @@ def _seen(files: ShardFiles, found: Found, spec: ModelSpec, limit: PictureLimit)
     return _Seen(sha256, content, remarks=picture.remarks)
 
 
-def _in_threads(
-    decode: Callable[[Found | _Damage], _Seen], members: Iterator[Found | _Damage], workers: int
-) -> Iterator[tuple[Found | _Damage, _Seen]]:
-    """Decode in order, a chunk at a time, so that results never pile up in memory."""
+def in_threads(
+    function: Callable[[T], R], items: Iterable[T], workers: int
+) -> Iterator[tuple[T, R]]:
+    """Yield items and what a function makes of each, in order.
+
+    A chunk at a time, so that results never pile up in memory.
+    """
+    left = iter(items)
     with ThreadPoolExecutor(workers) as pool:
-        while chunk := list(itertools.islice(members, _CHUNK)):
-            yield from zip(chunk, pool.map(decode, chunk), strict=True)
+        while chunk := list(itertools.islice(left, _CHUNK)):
+            yield from zip(chunk, pool.map(function, chunk), strict=True)
 
 
 def _names_of(paths: Sequence[Path]) -> list[str]:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -72,7 +72,7 @@ class RayPool(Closing):
     def __init__(self, bundle: Bundle, request: PoolRequest, cluster: ClusterRequest) -> None:
         if request.engine.rebuild:
             raise ConfigError("--rebuild builds for this machine: leave it out, or --engine ray")
-        self._cluster, self._bundle = cluster, bundle
+        self._cluster = cluster
         os.environ |= _SETTINGS  # read at the import
         with needed_for("encoding on a cluster", extra="ray", package="ray"):
             import ray  # noqa: PLC0415  # optional
@@ -85,7 +85,7 @@ class RayPool(Closing):
         _connect(ray, cluster.address)
         try:
             files = ray.put(_files_of(bundle.folder))
-            self.layout = self._layout_now()
+            self.layout = self._layout_on(alive_nodes(ray))
             pool = replace(request, workers=self.layout.cores)
             self._request = WorkerRequest(
                 own_version(), str(Path.cwd()), partial(self._ray.get, files), pool
@@ -137,9 +137,10 @@ class RayPool(Closing):
         """
         tasks, is_last = self._tasks(batches), False
         while not is_last:
-            self.layout, before = self._layout_now(), alive_nodes(self._ray)
+            before = alive_nodes(self._ray)
+            self.layout = self._layout_on(before)
             most = _TASKS_AHEAD * self.layout.count
-            with TaskSource(self._ray, tasks, most) as source:
+            with TaskSource(self._ray, tasks, most, before.keys()) as source:
                 for found in self._answers(source.dataset, self.layout.count, source.waiting):
                     answer = cast("Answer", found)
                     source.took_answer()
@@ -203,9 +204,8 @@ class RayPool(Closing):
                         raise answer
                     yield answer
 
-    def _layout_now(self) -> Layout:
-        nodes = list(alive_nodes(self._ray).values())
-        return layout_of(nodes, self._cores, uses_gpus=self._uses_gpus)
+    def _layout_on(self, nodes: Mapping[str, Mapping[str, float]]) -> Layout:
+        return layout_of(list(nodes.values()), self._cores, uses_gpus=self._uses_gpus)
 
     def close(self) -> None:
         """Leave the cluster; one that was started for this run ends."""

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,7 +33,8 @@ class TaskSource(Closing):
     a new source has workers on what there is then.
     """
 
-    def __init__(self, ray: Any, tasks: Iterator[Task], most: int) -> None:
+    def __init__(self, ray: Any, tasks: Iterator[Task], most: int, nodes: Collection[str]) -> None:
+        """Start listing for workers that were laid out on these `nodes`, as of `alive_nodes`."""
         from ray.util.queue import Queue  # noqa: PLC0415  # of an extra
         from ray.util.scheduling_strategies import (  # noqa: PLC0415
             NodeAffinitySchedulingStrategy,
@@ -55,7 +56,7 @@ class TaskSource(Closing):
         """Whether all tasks are listed, once all have an answer."""
         self.problem: BaseException | None = None
         """What ended the listing before its end."""
-        self._nodes = alive_nodes(ray).keys()
+        self._nodes = nodes
         self._is_closed, self._looked_s = False, time.monotonic()
         self._answered = threading.Event()
         self._thread = threading.Thread(target=self._list, args=(tasks,), daemon=True)

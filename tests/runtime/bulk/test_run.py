@@ -197,7 +197,8 @@ def test_what_was_not_read_is_tried_again_and_nothing_else(
     progress = Progress()
     found = encode_to_parts(flaky, pool, any_parts, job, progress, retries=True)
     assert "".join(sorted(flaky.asked)) == "bch"
-    assert (progress.count, progress.failed, progress.resumed) == (11, 1, 7)
+    assert (progress.count, progress.failed, progress.resumed) == (11, 1, 8)
+    assert progress.resumed_latents == 7
     assert [(part.count, part.failed, part.unread) for part in found] == [
         *((3, 0, 0), (3, 1, 0), (3, 0, 0), (2, 0, 0))
     ]

@@ -195,8 +195,16 @@ def test_a_host_name_that_is_a_word_is_taken_for_one(
         ("s3://bucket/key=5/a.jpg", "s3://bucket/key=5/a.jpg"),
         ("s3://me:SECRET@bucket/a.jpg", "s3://***@bucket/a.jpg"),
         ("abfs://container@account.net/a.jpg", "abfs://container@account.net/a.jpg"),
-        ("https://host/10:00:00.jpg", "https://host/***?~"),
-        ("https://host/icon@2x.jpg", "https://***@2x.jpg?~"),
+        ("https://host/10:00:00.jpg", "https://host/10:00:00.jpg"),
+        (
+            "https://host/cam/2024-01-01T10:00.jpg?id=5",
+            "https://host/cam/2024-01-01T10:00.jpg?id=5",
+        ),
+        ("https://me:SECRET@host/icon@2x.jpg", "https://***@host/icon@2x.jpg"),
+        ("https://host/admin12:34SECRET/a.jpg", "https://host/***/a.jpg"),
+        ("https://host/password=SECRET/a.jpg", "https://host/password=***"),
+        ("https://host/password=12:34@2x.jpg", "https://***"),
+        ("https://me:SECRET/10:00@host/a.jpg", "https://***@host/a.jpg"),
         ("https://me:SEC/RET@host/a.jpg", "https://***@host/a.jpg"),
         (
             "s3://bucket/a.jpg?versionId=3HL4kqtJvjVBH40Nrjfkd",

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motorvae.training.dataset import DataSet
 from motorvae.training.shards.files import ShardFiles
 from motorvae.training.shards.images import ShardImages
-from motorvae.training.shards.index import RUN_BYTES
+from motorvae.training.shards.index import RUN_BYTES, ShardIndex
 from motorvae.training.shards.order import EpochOrder
 from motorvae.training.shards.read_ahead import ReadAhead
 
@@ -31,15 +32,19 @@ class _Noting(ShardFiles):
         return super().content(shard, start, size)
 
 
+def _epoch_of(data: DataSet, window: int) -> tuple[ShardIndex, _Noting, EpochOrder]:
+    """An epoch of a set, and its files, which note what is read of them."""
+    assert isinstance(data.images, ShardImages)
+    index = data.images.index
+    files = _Noting([shard.path for shard in index.set.shards])
+    return index, files, EpochOrder(index.train, index.starts, window, seed=1, epoch=0)
+
+
 def test_runs_are_read_whole_before_they_are_needed(
     prepare: Prepare, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixed_windows(monkeypatch)
-    data, _ = prepare(shards)
-    assert isinstance(data.images, ShardImages)
-    index = data.images.index
-    files = _Noting([shard.path for shard in index.set.shards])
-    order = EpochOrder(index.train, index.starts, 2, seed=1, epoch=0)
+    index, files, order = _epoch_of(prepare(shards)[0], 2)
     assert len(order.windows) > 4
     rows = order.rows(0, len(index.train))
     for position in range(len(rows)):  # each as where a run is resumed
@@ -60,11 +65,7 @@ def test_an_epoch_reads_each_run_once(
     prepare: Prepare, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixed_windows(monkeypatch)
-    data, _ = prepare(shards)
-    assert isinstance(data.images, ShardImages)
-    index = data.images.index
-    files = _Noting([shard.path for shard in index.set.shards])
-    order = EpochOrder(index.train, index.starts, 2, seed=1, epoch=0)
+    index, files, order = _epoch_of(prepare(shards)[0], 2)
     ahead = ReadAhead(index, files, order)
     for end in range(4, len(index.train) + 4, 4):
         ahead.reach(min(end, len(index.train)) - 1)
@@ -95,12 +96,8 @@ def test_large_members_between_pictures_are_not_read(
     """Neither those of gigabytes, nor so many small ones at once that they are as much."""
     _spaced(tmp_path / "a.tar", pictures, between)
     packed(tmp_path, range(200, 206))
-    data, _ = prepare(tmp_path)
-    assert isinstance(data.images, ShardImages)
-    index = data.images.index
+    index, files, order = _epoch_of(prepare(tmp_path)[0], 1)
     assert len(index.starts) - 1 == runs + 1
-    files = _Noting([shard.path for shard in index.set.shards])
-    order = EpochOrder(index.train, index.starts, 1, seed=1, epoch=0)
     ahead = ReadAhead(index, files, order)
     for position in range(len(index.train)):
         ahead.reach(position)
