@@ -27,7 +27,7 @@ from ..runtime.bundle.manifest import (
     Preprocessing,
 )
 from ..runtime.core.atomic_files import check_writable, replaced_folder
-from ..runtime.core.documents import json_from_document, json_from_file
+from ..runtime.core.documents import json_from_file
 from ..runtime.core.errors import (
     BackendError,
     BundleError,
@@ -50,7 +50,7 @@ from .graph_folder import GraphFolder, graph_keys
 from .int8.graphs import Int8Search, Searched
 from .int8.images import CalibrationImages, Luma, calibration_from_text
 from .ood import ood_capability
-from .shared_weights import copy_with_whole_graphs, with_shared_weights
+from .shared_weights import copy_with_whole_graphs, write_with_weights
 from .transforms.float_parts import fragile_nodes, kept_in_engines
 from .transforms.fp16 import fp16_from_fp32
 from .transforms.io_variants import luma_from_float, mu_from_encoder
@@ -65,7 +65,6 @@ from .verify.verifier import Verifier
 
 AUTO = "auto"
 """Of what FP16 keeps in float32: whatever overflows."""
-BESIDE = (STATISTICS, VERIFICATION_IMAGES)
 IN_OPENVINO = 64
 """So many held-out images, evenly taken, judge a float32 graph a second time, in OpenVINO."""
 
@@ -125,6 +124,7 @@ def write_bundle(
     keep_float32: Collection[str] = (),
     targets: Collection[Target] = TARGETS,
     calibration: str = HELD_OUT,
+    prune_channels: bool = False,
     remarks: Sequence[str] = (),
     origin: Origin | None = None,
     external_data: bool = True,
@@ -150,7 +150,7 @@ def write_bundle(
     images = _calibration(precisions, targets, calibration, held_out, spec, on_remark=on_remark)
     with replaced_folder(output) as folder:
         files = GraphFolder(folder, spec, weights_sha256)
-        writer = BundleWriter(files, reference, on_step, keep_float32)
+        writer = BundleWriter(files, reference, on_step, keep_float32, prune_channels)
         writer.derive("fp32", lambda part: graphs[part].clone())
         searched = writer.add(precisions, targets, images)
         shutil.copyfile(statistics, folder / STATISTICS)
@@ -163,7 +163,7 @@ def write_bundle(
         )
         save_reference(folder / VERIFICATION_IMAGES, reference)
         writer.check_gate(searched, on_reports)
-        writer.write_manifest(BESIDE, external_data, remarks=remarks, ood=ood, origin=origin)
+        writer.write_manifest(external_data, remarks=remarks, ood=ood, origin=origin)
     return tuple(one for one in searched if not one.passed)
 
 
@@ -175,6 +175,7 @@ def add_to_bundle(
     keep_float32: Collection[str] = (),
     targets: Collection[Target] = TARGETS,
     calibration: str = HELD_OUT,
+    prune_channels: bool = False,
     external_data: bool = True,
     on_step: OnStep = lambda _: None,
     on_remark: OnStep = lambda _: None,
@@ -189,15 +190,15 @@ def add_to_bundle(
     images = _calibration(
         precisions, targets, calibration, reference.images, bundle.spec, on_remark=on_remark
     )
-    if not isinstance(images, CalibrationImages) and {*precisions} == {"int8"}:
+    if isinstance(images, tuple) and {*precisions} == {"int8"}:
         return images
     with replaced_folder(bundle.folder) as folder:
         earlier = copy_with_whole_graphs(bundle, folder)
         files = GraphFolder(folder, bundle.spec, earlier.weights_sha256)
-        writer = BundleWriter(files, reference, on_step, keep_float32)
+        writer = BundleWriter(files, reference, on_step, keep_float32, prune_channels)
         searched = writer.add(precisions, targets, images)
         writer.check_gate(searched, on_reports)
-        writer.write_manifest([one.file for one in earlier.files], external_data, earlier)
+        writer.write_manifest(external_data, earlier)
     return tuple(one for one in searched if not one.passed)
 
 
@@ -234,9 +235,9 @@ class BundleWriter:
         reference: Reference,
         on_step: OnStep = lambda _: None,
         keep_float32: Collection[str] = (),
+        prune_channels: bool = False,
     ) -> None:
-        self.files = files
-        self._keep = keep_float32
+        self.files, self._keep, self._prune = files, keep_float32, prune_channels
         self._kept: dict[Part, set[str]] = {}  # nodes of FP16 graphs that stay in float32
         self._rounded: dict[Part, Rounded] = {}  # weights of the others
         self.reports: list[GraphReport] = []  # of all graphs that the manifest is to list
@@ -333,7 +334,7 @@ class BundleWriter:
         # INT8 is compared with the float32 graphs, which are worth that if they passed.
         if not all(report.passed for report in self.reports):
             return ()
-        search = Int8Search(self.files, self._reference, images, self._on_step)
+        search = Int8Search(self.files, self._reference, images, self._on_step, self._prune)
         searched = search.graphs_for(targets)
         for found in searched:
             if found.passed:
@@ -371,7 +372,6 @@ class BundleWriter:
 
     def write_manifest(
         self,
-        others: Sequence[str],
         external_data: bool,
         earlier: Manifest | None = None,
         *,
@@ -379,8 +379,11 @@ class BundleWriter:
         ood: OODCapability | None = None,
         origin: Origin | None = None,
     ) -> None:
-        """Write the manifest, which lists `others` too; the parts of an `earlier` one stay."""
+        """Write the manifest; the parts of an `earlier` one stay."""
         folder = self.files.folder
+        files = (
+            [one.file for one in earlier.files] if earlier else [STATISTICS, VERIFICATION_IMAGES]
+        )
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             producer=f"motorvae {own_version()}",
@@ -389,14 +392,11 @@ class BundleWriter:
             model=self.files.spec,
             preprocessing=Preprocessing.of(self.files.spec),
             graphs=(*(earlier.graphs if earlier else ()), *self.entries),
-            files=tuple(FileEntry.of(folder / name) for name in others),
+            files=tuple(FileEntry.of(folder / name) for name in files),
             verification=(*(earlier.verification if earlier else ()), *self.reports),
             remarks=(*(earlier.remarks if earlier else ()), *remarks),
             ood=earlier.ood if earlier else ood,
             origin=earlier.origin if earlier else origin,
         )
-        if external_data:
-            manifest = with_shared_weights(manifest, folder)
-        text = json_from_document(manifest, indent=2)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        write_with_weights(manifest, folder, external_data=external_data)
         remember_verified(load_bundle(folder), self.entries)

@@ -268,6 +268,7 @@ class BundleJob:
                 keep_float32=options.kept,
                 targets=options.targets,
                 calibration=options.calibration,
+                prune_channels=options.prune_channels,
                 external_data=options.external_data,
                 on_reports=partial(show_reports, console),
                 on_step=show,
@@ -284,9 +285,14 @@ def extend_bundle(
     targets = options.targets
     there = {(entry.precision, entry.made_for) for entry in bundle.manifest.graphs}
     missing = tuple(target for target in targets if ("int8", target) not in there)
-    if targets and not missing and options.calibration != HELD_OUT:
+    asked = {
+        "--calibration": options.calibration != HELD_OUT,
+        "--prune-channels": options.prune_channels,
+    }
+    if targets and not missing and any(asked.values()):
+        name = next(name for name, is_asked in asked.items() if is_asked)
         raise ConfigError(
-            f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
+            f"{bundle.folder} has INT8 graphs already, and {name} would change nothing: "
             "export the checkpoint again with it and --replace, or leave it out"
         )
     precisions = {precision for precision, _ in there}
@@ -320,6 +326,7 @@ def extend_bundle(
             keep_float32=options.kept,
             targets=missing,
             calibration=options.calibration,
+            prune_channels=options.prune_channels,
             external_data=options.external_data,
             on_reports=partial(show_reports, console),
             on_step=show,

@@ -31,7 +31,7 @@ class PrecisionOptions:
     """Which precisions and engines a bundle gets, of whatever model."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "precision": ("fp16", "keep_float32", "bf16", "int8", "calibration"),
+        "precision": ("fp16", "keep_float32", "bf16", "int8", "calibration", "prune_channels"),
         "engine": (
             "engine",
             "batch",
@@ -62,6 +62,10 @@ class PrecisionOptions:
     calibration: str = HELD_OUT
     """What INT8 ranges come from: a third of the held-out images, at most 128, or a folder of
     images or a video of what the camera will see."""
+    prune_channels: bool = False
+    """Leave channels out of the INT8 encoders that hardly move the latents of the calibration
+    images: as many as cost a fifth of the gate's limit. Faster and smaller; pictures unlike those
+    may lose more, which the gate's probes and the manifest tell."""
     engine: EngineChoice = "auto"
     """Who builds TensorRT engines. auto: with --fp16 or --int8, whichever this machine has,
     TensorRT on its GPU first, then TensorRT-RTX, which needs no GPU; where there is neither, the
@@ -140,6 +144,8 @@ class PrecisionOptions:
             raise ConfigError("--keep-float32 is for FP16 graphs: add --fp16, or leave it out")
         if self.calibration != HELD_OUT and self.int8 is None:
             raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
+        if self.prune_channels and self.int8 is None:
+            raise ConfigError("--prune-channels is for INT8 graphs: add --int8, or leave it out")
         self._check_engines()
 
     def _check_engines(self) -> None:
@@ -249,6 +255,7 @@ class ExportOptions(TritonOptions, BundleOptions):
             "--engine": self.engine not in {"auto", "none"},
             "--anyway": self.anyway,
             "--calibration": self.calibration != HELD_OUT,
+            "--prune-channels": self.prune_channels,
             "--tune": self.tune,
             "--use-dla-core": self.use_dla_core is not None,
             "--triton": self.triton is not None and self.output is not None,

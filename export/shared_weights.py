@@ -37,15 +37,16 @@ def share_weights(folder: Path, graphs: Sequence[GraphEntry]) -> tuple[GraphEntr
 
     The entries of the manifest are returned as they are then. FP16 weights that are float32 ones of
     the same graph's, rounded up or down, are kept as which of both. A file whose bytes would not
-    come back stays whole; without any large weights there is no `weights.bin`. The same graphs give
-    the same bytes, whatever their order was when they were made.
+    come back stays whole, and so do encoders of whole frames, which are for programs of others;
+    without any large weights there is no `weights.bin`. The same graphs give the same bytes,
+    whatever their order was when they were made.
     """
     with (folder / WEIGHTS).open("w+b") as file:
         store = _Store(file)
         stored: dict[str, StoredGraph] = {}
         # Float32 first: FP16 ones are made of these.
         for graph in sorted(graphs, key=lambda one: (one.precision != "fp32", one.file)):
-            if graph.file in stored:
+            if graph.file in stored or graph.frame is not None:
                 continue
             path = folder / graph.file
             whole = path.read_bytes()
@@ -93,17 +94,19 @@ def weights_into_graphs(bundle: Bundle) -> None:
     """
     with replaced_folder(bundle.folder) as folder:
         manifest = copy_with_whole_graphs(bundle, folder)
-        text = json_from_document(manifest, indent=2)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        write_with_weights(manifest, folder, external_data=False)
         load_bundle(folder)
 
 
-def with_shared_weights(manifest: Manifest, folder: Path) -> Manifest:
-    """Return the manifest of whole graphs in a folder once `share_weights` was done there."""
-    graphs = share_weights(folder, manifest.graphs)
-    path = folder / WEIGHTS
-    files = (*manifest.files, *([FileEntry.of(path)] if path.exists() else []))
-    return manifest.model_copy(update={"graphs": graphs, "files": files})
+def write_with_weights(manifest: Manifest, folder: Path, *, external_data: bool) -> None:
+    """Write the manifest of whole graphs in a folder; with `external_data` share weights before."""
+    if external_data:
+        graphs = share_weights(folder, manifest.graphs)
+        path = folder / WEIGHTS
+        files = (*manifest.files, *([FileEntry.of(path)] if path.exists() else []))
+        manifest = manifest.model_copy(update={"graphs": graphs, "files": files})
+    text = json_from_document(manifest, indent=2)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 @dataclass(slots=True)

@@ -85,7 +85,29 @@ def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _bundle(tmp_path_factory.mktemp("int8"), spec, ["int8"], image_count=48)
 
 
-def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count: int) -> Path:
+@pytest.fixture(scope="session")
+def pruned_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """INT8 encoders that were to lose channels: 40 of 64 before the heads are alike for all."""
+    spec = ModelSpec(image_size=32, channels=(8, 64), latent_size=8)
+
+    def kill(model: Any) -> None:
+        norms = [one for one in model.encoder.modules() if hasattr(one, "running_mean")]
+        norms[-1].weight.data[24:] = 0
+        norms[-1].bias.data[24:] = 0.3
+
+    folder = tmp_path_factory.mktemp("pruned")
+    return _bundle(folder, spec, ["int8"], image_count=48, change=kill, prune_channels=True)
+
+
+def _bundle(
+    folder: Path,
+    spec: ModelSpec,
+    precisions: list[Any],
+    *,
+    image_count: int,
+    change: Callable[[Any], None] = lambda _: None,
+    **options: Any,
+) -> Path:
     from dataclasses import replace
 
     import torch
@@ -113,6 +135,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
     with torch.no_grad():
         model.train()(torch.from_numpy(images[:, None] / np.float32(255)))
     model.eval()
+    change(model)
     torch.random.set_rng_state(state)
 
     ones = np.ones(spec.latent_size)
@@ -132,6 +155,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
         reference=replace(first, spread=Spread(mu=mu, log_var=log_var)),
         precisions=precisions,
         on_reports=lambda *_: None,
+        **options,
     )
     return folder / "bundle"
 

@@ -17,7 +17,6 @@ from ...runtime.bundle.graph_check import check_graph
 from ...runtime.bundle.graph_key import GraphKey, Precision, Tensor
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import (
-    MANIFEST,
     SCHEMA_VERSION,
     FileEntry,
     GraphEntry,
@@ -30,7 +29,7 @@ from ...runtime.core.errors import ConfigError, OutputError, VerificationError
 from ...runtime.core.packages import own_version
 from ...runtime.core.spec import ModelSpec, StrictModel
 from ...runtime.engines.trial.run import remember_verified
-from ..shared_weights import copy_with_whole_graphs, with_shared_weights
+from ..shared_weights import copy_with_whole_graphs, write_with_weights
 from ..verify.reference import reference_from_bundle
 from .encoder import frame_from_encoder
 from .verify import JudgingFrames, frame_reports
@@ -123,10 +122,7 @@ def frames_to_bundle(
                 "verification": tuple(reports),
             }
         )
-        if external_data:
-            manifest = with_shared_weights(manifest, folder)
-        text = json_from_document(manifest, indent=2)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        write_with_weights(manifest, folder, external_data=external_data)
         remember_verified(load_bundle(folder), entries)
 
 

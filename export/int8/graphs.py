@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from ...runtime.bundle.graph_key import GraphKey, Target
 from ...runtime.bundle.manifest import Calibration, GraphReport
-from ...runtime.core.errors import sentence_list
+from ...runtime.core.errors import ConfigError, sentence_list
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import batch_of
@@ -18,9 +20,11 @@ from ..transforms.equalise import Outputs, correct_biases, equalise, links_of, r
 from ..transforms.io_variants import luma_from_quantised, mu_from_encoder
 from ..transforms.node_names import name_nodes
 from ..transforms.phases import phases_from_decoder
+from ..transforms.prune import prune_channels
 from ..transforms.qdq import Activations, Method, int8_from_fp32, layers_of
 from ..verify.batches import FloatInput, run_in_batches
 from ..verify.extremes import RISK
+from ..verify.limits import LIMITS
 from ..verify.metrics import FEWEST_FOR_BOUND
 from ..verify.reference import Reference, reference_from_graphs
 from ..verify.verifier import Verifier, opened_as_verified
@@ -31,6 +35,10 @@ SCREENED = 32
 """About so many of the images that choose, evenly taken, see each candidate first."""
 NEGATIVE_SIDE = 0.5
 """What a LeakyReLU of an encoder reads is represented down to this share of its positive side."""
+PRUNING = 64
+"""About so many of the calibrating images say which channels go."""
+PRUNED_SHARE = 0.2
+"""Of the limit of an INT8 latent's error: what channels may take that are left out."""
 MANY = 512
 """From so many on the estimate of what fresh images may reach is a close one."""
 RISK_OF_ONE = RISK / 5
@@ -78,7 +86,8 @@ class Int8Search:
     """Derives, writes and verifies the INT8 variants of the float32 graphs in a folder.
 
     Candidates are chosen by images that no range comes from, and judged by others yet. The float32
-    graphs passed by `verified`.
+    graphs passed by `verified`. With `prune` encoders lose the channels that hardly move latents; a
+    ConfigError where the network is not the card's.
     """
 
     def __init__(
@@ -87,6 +96,7 @@ class Int8Search:
         verified: Reference,
         images: CalibrationImages,
         on_step: Callable[[str], None],
+        prune: bool = False,
     ) -> None:
         self._files, self._images, self._on_step = files, images, on_step
         on_step(f"float32 graphs on {len(images.choosing) + len(images.judging)} held-out images")
@@ -111,8 +121,11 @@ class Int8Search:
         pictures = FloatInput(images.luma)
         with open_engine(files.file(key), key) as backend:
             self._latents = run_in_batches(backend, pictures)
-        on_step("how far channels reach")
         inputs = pictures[:]
+        self._pruned: tuple[str, ...] = ()
+        if prune:
+            self._pruned = self._without_channels(inputs, verified)
+        on_step("how far channels reach")
         equalise(self._encoder, reach_over(self._encoder, inputs, files.folder))
         self._in_encoder = Activations(
             self._encoder, inputs, negative_side=NEGATIVE_SIDE, progress=self._counted("encoder")
@@ -131,6 +144,26 @@ class Int8Search:
                 phases_from_decoder(model, everywhere=True)
             activations = Activations(model, mu, progress=self._counted("decoder"))
             self._decoders[is_equalised] = (model, activations)
+
+    def _without_channels(
+        self, inputs: npt.NDArray[np.float32], verified: Reference
+    ) -> tuple[str, ...]:
+        """Prune the encoder; return what stays of each layer that lost channels, in words."""
+        if not self._is_card:
+            raise ConfigError(
+                "--prune-channels is for encoders of the card's network, and this is another: "
+                "leave it out"
+            )
+        self._on_step("which channels move latents")
+        scales = {"mu": verified.scale, "log_var": np.full(verified.scale.shape, 2.0)}
+        pruned = prune_channels(
+            self._encoder,
+            inputs[:: max(1, len(inputs) // PRUNING)],
+            {name: scales[name] for name in self._latents},
+            self._files.folder,
+            most=PRUNED_SHARE * LIMITS["int8"].max_spread,
+        )
+        return tuple(f"{one.layer}: {one.kept} of {one.of}" for one in pruned)
 
     def graphs_for(self, targets: Collection[Target]) -> tuple[Searched, ...]:
         """Search for the graphs of kinds of engines."""
@@ -211,6 +244,7 @@ class Int8Search:
             method="min-max" if found.method.percentile is None else "percentile",
             percentile=found.method.percentile,
             equalised=found.method.equalised,
+            channels=self._pruned if key.part == "encoder" else (),
             excluded=found.excluded,
             images=len(self._images.luma),
             origin=self._images.origin,

@@ -75,6 +75,7 @@ class BundleKeywords(TypedDict, total=False):
     bf16: bool
     int8: bool | str | Sequence[str]
     calibration: str
+    prune_channels: bool
     engine: Literal["auto", "none", "tensorrt", "tensorrt-rtx"]
     batch: str
     workspace_mib: int | None
