@@ -381,8 +381,7 @@ class BundleWriter:
     ) -> None:
         """Write the manifest; the parts of an `earlier` one stay."""
         folder = self.files.folder
-        beside = [one.file for one in earlier.files] if earlier else []
-        beside = beside or [STATISTICS, VERIFICATION_IMAGES]
+        own = [one.file for one in earlier.files] if earlier else [STATISTICS, VERIFICATION_IMAGES]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             producer=f"motorvae {own_version()}",
@@ -391,7 +390,7 @@ class BundleWriter:
             model=self.files.spec,
             preprocessing=Preprocessing.of(self.files.spec),
             graphs=(*(earlier.graphs if earlier else ()), *self.entries),
-            files=tuple(FileEntry.of(folder / name) for name in beside),
+            files=tuple(FileEntry.of(folder / name) for name in own),
             verification=(*(earlier.verification if earlier else ()), *self.reports),
             remarks=(*(earlier.remarks if earlier else ()), *remarks),
             ood=earlier.ood if earlier else ood,
