@@ -181,7 +181,7 @@ def _plain(spec: ModelSpec, size: int, device: torch.device) -> _Steps:
 
 def _ours(way: Way, spec: ModelSpec, size: int, device: torch.device) -> _Steps:
     """Make the steps of motorvae-train; its images are bytes, and float32 from a batch on."""
-    layout = layout_of(way.precision)
+    layout = layout_of(way.precision, device.type)
     model = MotorVAE(spec).to(device).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
     optimizer = optimizer_of(model, device, precision=way.precision)
     set_rate(optimizer, 1e-4)
