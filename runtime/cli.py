@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from .bundle.load import load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
 from .core.errors import UsageError
 from .core.lifecycle import loading, stopping_on_signals
-from .engines.select import Rebuild
 from .sinks.base import STANDARD_OUTPUT
 from .stream.options import StreamOptions
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .engines.select import Rebuild
     from .stream.run import Stream
     from .stream.stats import Percentiles, StreamSummary
 
@@ -98,6 +98,8 @@ def _live_status(
     rows_on_screen = STANDARD_OUTPUT in options.outputs and sys.stdout.isatty()
     if not console.is_terminal or rows_on_screen:
         return contextlib.nullcontext()
+    from rich.live import Live  # noqa: PLC0415  # on a terminal alone
+
     return Live(
         get_renderable=StatusLine(stream).__rich__,
         console=console,
@@ -135,6 +137,8 @@ def _print_summary(console: Console, stream: Stream, summary: StreamSummary) -> 
 
 def latency_table(stages: Mapping[str, Percentiles]) -> Table:
     """Return a table of stages in milliseconds."""
+    from rich.table import Table  # noqa: PLC0415  # at the end of a stream
+
     table = Table("stage")
     figures = ("p50", "p95", "p99", "max")
     for figure in figures:

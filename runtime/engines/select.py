@@ -25,13 +25,6 @@ from ..core.frame import NS_PER_MS
 from .base import Backend, CpuRunner
 from .gpu_info import Gpu, NoGpu, find_gpu
 from .open import EngineRequest, open_engine
-from .tensorrt.find import (
-    check_engine,
-    leanest_engine,
-    precisions_with_engine,
-    slower_int8,
-    usable_package,
-)
 from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, title_of
 
 Rebuild = Callable[[Bundle, Part, EngineRequest], Bundle]
@@ -115,6 +108,8 @@ class _Selection:
         if isinstance(gpu, NoGpu):
             self.passed_over.append(f"on a GPU: {gpu.reason}")
         else:
+            from .tensorrt.find import precisions_with_engine  # noqa: PLC0415  # needs a GPU
+
             for package in TENSORRT_PACKAGES:
                 has_engine = bool(precisions_with_engine(self.bundle, self.part, package))
                 try:
@@ -155,6 +150,8 @@ class _Selection:
 
     def engine(self, name: TensorRTName, gpu: Gpu | NoGpu) -> SelectedEngine:
         """Open the first precision whose engine fits; else have the first built again, if asked."""
+        from .tensorrt.find import precisions_with_engine, usable_package  # noqa: PLC0415  # as above
+
         request = self.request
         present = precisions_with_engine(self.bundle, self.part, name)
         # Eight bits are only run when they are asked for.
@@ -193,12 +190,16 @@ class _Selection:
         """
         if precision != "int8":
             return ()
+        from .tensorrt.find import slower_int8  # noqa: PLC0415  # as above
+
         speed = slower_int8(bundle, self.part, package, gpu, self.request.outputs)
         return () if speed is None else (f"int8, which was asked for, as {speed.sentence}",)
 
     def _engine_of(
         self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
     ) -> SelectedEngine:
+        from .tensorrt.find import check_engine, leanest_engine  # noqa: PLC0415  # as above
+
         key = GraphKey(self.part, precision)
         entry = leanest_engine(bundle, key, package.name, self.request.outputs)
         manifest, plan = check_engine(bundle, entry, package, gpu, trust=self.request.trust)

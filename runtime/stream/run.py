@@ -15,7 +15,7 @@ from ..bundle.load import Bundle
 from ..core.errors import ConfigError, MotorVAEError, OutputError, SourceError
 from ..core.lifecycle import Closing
 from ..core.row import Row, RunFacts
-from ..engines.cpu_threads import opencv_kept_single
+from ..engines.opencv_threads import opencv_kept_single
 from ..engines.select import Rebuild, SelectedEngine, autotuned_engine, select_engine
 from ..ood.detector import usable_detector
 from ..sinks.fanout import SinkFanout, SinkReport
