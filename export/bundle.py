@@ -262,7 +262,7 @@ class BundleWriter:
             if key.variant == "mu":
                 mu_from_encoder(model)
             if key.variant == "phases":
-                phases_from_decoder(model, everywhere=False)
+                phases_from_decoder(model)
             subnormal_weights, kept = 0, tuple[str, ...]()
             if key.precision == "fp16":
                 names = kept_in_engines(model.graph, self._kept[key.part])
