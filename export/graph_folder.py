@@ -76,7 +76,12 @@ class GraphFolder:
         model.metadata_props.update({f"motorvae.{name}": text for name, text in facts.items()})
         check_precision(model, key.precision, excluded, kept)
         file = self.file(key)
-        ir.save(model, file.path)
+        proto = ir.to_proto(model)
+        for tensor in proto.graph.initializer:
+            tensor.ClearField(
+                "data_location"
+            )  # onnxruntime's quantiser says "in this file" of some
+        onnx.save(proto, file.path)
         onnx.checker.check_model(file.path, full_check=True)
         try:  # as whoever opens the bundle will
             check_graph(file.path.read_bytes(), self.entry(key, model), self.spec)

@@ -43,6 +43,7 @@ _TENSOR_HEAD: Message = {number: field for number, field in TENSOR.items() if nu
 _TENSOR_TAIL: Message = {12: TENSOR[12]}
 _FLOAT16 = 10
 _MOST_DIGITS = 12
+_MOST_SAID = 4096  # bytes of a constant that says where it is
 _MOST_WHOLE = (2 << 30) - 1  # more is no protobuf
 
 Part = bytes | memoryview
@@ -141,6 +142,9 @@ def rounded_of(exact: npt.NDArray[np.float32], flips: npt.NDArray[np.bool_]) -> 
 
 def _read(data: memoryview, reader: Reader) -> tuple[Values, Place | None]:
     """Return a constant's fields, and where it is kept if that is not its own file."""
+    # Most lie in the file and are read once, by whoever checks the whole graph.
+    if len(data) > _MOST_SAID or b"location" not in bytes(data):
+        return {}, None
     tensor = reader.read(data, _PACKED)
     if not tensor.get("data_location", 0):
         if tensor["external_data"]:
