@@ -144,7 +144,7 @@ def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
     image = _only_user(activation, "Conv")
     sigmoid = _only_user(image, "Sigmoid")
     last, phases = _layer_of(image), _active_four(graph, node, activation)
-    rows, columns = phases[-1].outputs[0].shape[2:]  # type: ignore[index]  # checked by `_shape`
+    _, rows, columns = _sizes(phases[-1].outputs[0])
     if rows % 2 or columns % 2:
         raise _other_form(f"its last ConvTranspose reads {rows} x {columns}")
     shape = ir.Shape([BATCH, 16 * len(last.bias), rows // 2, columns // 2])
@@ -219,8 +219,8 @@ def _four_convolutions(graph: ir.Graph, layer: _Layer) -> list[ir.Node]:
 
 def _joined(parts: Sequence[ir.Value], name: str) -> ir.Node:
     """Return what puts phases side by side as channels."""
-    (channels, *_) = (parts[0].shape or ())[1:]
-    shape = _shape(4 * int(channels), parts[0])
+    channels, *_ = _sizes(parts[0])
+    shape = _shape(4 * channels, parts[0])
     return typed_node("Concat", parts, name, shape=shape, attributes={"axis": 1})
 
 
@@ -231,7 +231,7 @@ def _joined_by_rows(graph: ir.Graph, parts: Sequence[ir.Value], whole: ir.Value)
     The transpositions cost next to nothing: it computes channels last in INT8, and in blocks of
     channels in float32.
     """
-    channels, rows, columns = (int(size) for size in (parts[0].shape or ())[1:])
+    channels, rows, columns = _sizes(parts[0])
     nodes: list[ir.Node] = []
 
     def put(
@@ -345,6 +345,14 @@ def _shape(channels: int, like: ir.Value) -> ir.Shape:
     if like.shape is None or len(like.shape) != 4:
         raise _other_form(f"{like.name} has shape {like.shape}")
     return ir.Shape([BATCH, channels, *like.shape[2:]])
+
+
+def _sizes(value: ir.Value) -> tuple[int, ...]:
+    """Return channels, rows and columns."""
+    sizes = tuple(size for size in value.shape or () if isinstance(size, int))
+    if len(sizes) != 3:
+        raise _other_form(f"{value.name} has shape {value.shape}")
+    return sizes
 
 
 def _only_user(node: ir.Node, op: str) -> ir.Node:

@@ -262,14 +262,14 @@ def _quantise_before_shuffling(graph: ir.Graph) -> None:
         if [node.op_type for node in uses] != ["QuantizeLinear"] or concat is None:
             continue
         (quantise,) = uses
-        zero = quantise.inputs[2]
-        if concat.op_type != "Concat" or zero is None or zero.const_value is None:
+        constants = [value for value in quantise.inputs[1:] if value is not None]
+        if concat.op_type != "Concat" or len(constants) != 2 or constants[1].const_value is None:
             continue
-        dtype = zero.const_value.dtype
+        dtype = constants[1].const_value.dtype
         for index, part in enumerate(concat.inputs):
             if part is None:
                 continue
-            name, inputs = f"{part.name}_QuantizeLinear", [part, *quantise.inputs[1:]]
+            name, inputs = f"{part.name}_QuantizeLinear", [part, *constants]
             early = typed_node("QuantizeLinear", inputs, name, shape=part.shape, dtype=dtype)
             concat.replace_input_with(index, early.outputs[0])
             graph.insert_before(concat, early)

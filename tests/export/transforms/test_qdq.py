@@ -132,15 +132,12 @@ def test_luma_s_own_steps_are_the_input_s(
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_quantised_decoder_draws_the_same_image_roughly(
-    runner: Target,
-    phases: ir.Model,
-    in_decoder: Activations,
-    graphs: dict[Part, bytes],
-    tmp_path: Path,
+    runner: Target, in_decoder: Activations, graphs: dict[Part, bytes], tmp_path: Path
 ) -> None:
     whole = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
-    # What flows between the layers has the same names in both, so the ranges fit either.
-    source = whole if runner == "tensorrt" else phases
+    # What flows between the layers has the same names in all forms, so the ranges fit each.
+    source = whole.clone()
+    phases_from_decoder(source, runner)
     images = []
     for model in (whole, int8_from_fp32(source, in_decoder.ranges(Method()), runner)):
         path = tmp_path / "g.onnx"
@@ -158,6 +155,32 @@ def test_layers_are_named_alike_in_both_decoders(
     whole = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
     assert [*layers_of(phases)] == [*layers_of(whole)]
     assert {name: len(nodes) for name, nodes in layers_of(phases).items()}["features.0"] == 4
+
+
+def test_joined_phases_have_the_steps_of_their_image(
+    graphs: dict[Part, bytes], in_decoder: Activations
+) -> None:
+    """Else ONNX Runtime would round what is only moved again at each step."""
+    model = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
+    phases_from_decoder(model, "onnx")
+    ranges = in_decoder.ranges(Method(99.9))
+    graph = int8_from_fp32(model, ranges, "onnx").graph
+    steps: dict[str, set[bytes]] = {}
+    for node in graph:
+        if node.op_type == "QuantizeLinear" and (name := node.inputs[0].name).startswith("leaky"):
+            constants = [value.const_value.numpy().tobytes() for value in node.inputs[1:]]
+            steps.setdefault(name.partition(".phase")[0], set()).add(b"".join(constants))
+    # The image is made of the last one's phases without joining them, so each has its own.
+    assert [len(found) for found in steps.values()] == [1, 1, 1, 1, 4]
+
+
+def test_openvino_shuffles_eight_bits(phases: ir.Model, in_decoder: Activations) -> None:
+    graph = int8_from_fp32(phases, in_decoder.ranges(Method()), "openvino").graph
+    shuffles = [node for node in graph if node.op_type == "DepthToSpace"]
+    dtypes = [node.outputs[0].dtype for node in shuffles]
+    assert dtypes == [ir.DataType.UINT8] * 4 + [ir.DataType.FLOAT]
+    sources = [node.inputs[0].producer().op_type for node in graph if node.op_type == "Concat"]
+    assert sources == ["QuantizeLinear"] * 4
 
 
 def test_excluded_layer_stays_in_float_and_is_seen_there(
