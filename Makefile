@@ -29,13 +29,14 @@ GPU_READY := $(GPU_VENV)/.ready-$(shell printf '%s' "$(GPU_EXTRAS) $(GPU_ALSO)" 
 GPU_SMALL := export,bench,energy
 GPU_HAS := $(GPU_BIN)/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)'
 
-.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-triton test-aarch64 containers jetson-wheels lint docs dist clean
+.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-triton test-aarch64 containers jetson-wheels bench-ratios lint docs dist clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   train, export, stream and report on one machine, into demo/"
 	@echo "make test   run the test suite"
 	@echo "make fuzz   feed every parser of strangers' bytes with damaged ones, for 20 seconds"
+	@echo "make bench-ratios  which gains in speed, such as INT8's, were lost since docs/speed.md"
 	@echo "make lint   check style, format and types"
 	@echo "make docs   build the documentation site into site/, and check its links"
 	@echo "make dist   build wheel and sdist into dist/, and check what an index would show"
@@ -137,6 +138,12 @@ containers: $(VENV)/.ready
 # A short form: tests/attacks/parsers.py by itself takes some minutes.
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.attacks.parsers --seconds 20
+
+# Ratios within one run of the default model with random weights, which a busy machine leaves alone.
+bench-ratios: $(VENV)/.ready
+	mkdir -p .scratch
+	$(BIN)/motorvae-bench run --untrained --untrained-int8 --quick --only encoder --output .scratch/bench.json
+	$(BIN)/motorvae-bench compare --ratios docs/results/bench.json.gz .scratch/bench.json
 
 jetson-wheels: $(VENV)/.ready
 	$(BIN)/python tests/packaging/resolve_jetson.py

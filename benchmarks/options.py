@@ -18,8 +18,9 @@ RunGroup = Literal["encoder", "decoder", "path", "threads", "start-up", "import"
 GpuEngine = Literal["onnx", "tensorrt", "tensorrt-rtx", "torch"]
 """What motorvae-doctor gpu measures the encoder on."""
 
-_BATCHES, _QUICK_BATCHES = (1, 2, 4, 8, 16, 32), (1,)
-_SAMPLES, _QUICK_SAMPLES = 200, 20
+_BATCHES, _QUICK_BATCHES = (1, 8, 32), (1,)
+_SAMPLES, _QUICK_SAMPLES = 120, 20
+"""Turns differ more than calls: with 200 calls in as many turns, medians were no better known."""
 _LOADGEN_S, _QUICK_LOADGEN_S = 60.0, 2.0
 
 
@@ -39,14 +40,17 @@ class RunOptions:
     are kept under a number, such as bench.1.json."""
     untrained: bool = False
     """Measure random weights, exported on the spot; needs neither a bundle nor a checkpoint."""
+    untrained_int8: bool = False
+    """With --untrained: INT8 encoders as well. Their ranges are those of a few images, so that they
+    are timed and say nothing of exactness."""
     samples: int | None = None
-    """Timed calls of each case; by default 200, which is the least, or 20 with --quick."""
+    """Timed calls of each case; by default 120, which is the least, or 20 with --quick."""
     quick: bool = False
     """Show that everything works with few calls; the result is marked as not to be quoted."""
     only: tuple[RunGroup, ...] = get_args(RunGroup)
     """Which groups of cases to measure; by default all of these."""
     batches: tuple[int, ...] | None = None
-    """Images in one call of the encoder or decoder; by default 1 2 4 8 16 32, or 1 with --quick.
+    """Images in one call of the encoder or decoder; by default 1 8 32, or 1 with --quick.
     Every engine runs the first of these, and the leading ones run all."""
     threads: int | None = None
     """Threads of torch, ONNX Runtime, OpenVINO and OpenCV; by default what each chooses, and for
@@ -106,6 +110,8 @@ class RunOptions:
                 "--untrained measures random weights: leave out --model and --checkpoint, or leave "
                 "out --untrained"
             )
+        if self.untrained_int8 and not self.untrained:
+            raise ConfigError("--untrained-int8 is of random weights: add --untrained")
         if not self.untrained and self._sizes:
             raise ConfigError(
                 "--image-size, --color, --channels and --latent-size choose a random model: add "

@@ -31,8 +31,8 @@ from .under_test.model_under_test import ModelUnderTest, model_from_files, untra
 _SPREADING_MS = 100.0
 """How long a turn settles: with less, an engine's p50 depends on which one ran before it."""
 _QUICK_IDLE_S, _QUICK_WINDOW_S = 2.0, 1.0  # in place of `IDLE_S` and `WINDOW_S`
-_QUICK_IMAGES = 32
-"""Of the bundle's verification images."""
+_IMAGES, _QUICK_IMAGES = 256, 32
+"""Of the bundle's verification images; the gate of the export took all of them."""
 
 
 def round_plan(options: RunOptions, batch: int = 1) -> RoundPlan:
@@ -75,10 +75,12 @@ def run_benchmark(
     steps = RoundPlan(samples=options.training_steps, warmup=0, settle=0, turn=1)
     with contextlib.ExitStack() as stack, thread_limit(options.threads) as threads:
         if options.untrained:
-            tested = stack.enter_context(untrained_model(options.spec, options.seed))
+            tested = stack.enter_context(
+                untrained_model(options.spec, options.seed, int8=options.untrained_int8)
+            )
         else:
             bundle, run = options.model or Path("bundle"), options.checkpoint or Path("runs/latest")
-            images = _QUICK_IMAGES if options.quick else None
+            images = _QUICK_IMAGES if options.quick else _IMAGES
             tested = model_from_files(bundle, run, images=images)
         load_start = load_now()
         meter = stack.enter_context(

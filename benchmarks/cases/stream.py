@@ -23,10 +23,12 @@ from ...runtime.pixels.convert import fitted, input_from_pixels
 from ...runtime.sources.spec import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
 from ..measure.case import (
+    BARE,
     DECODE_ALONE,
     ENCODE_ALONE,
     FPS,
     HOT,
+    NO_PYTHON,
     PACED,
     STREAM_MODULE,
     Case,
@@ -34,6 +36,7 @@ from ..measure.case import (
     Group,
 )
 from ..measure.rounds import Laps, RoundPlan, pacer, stopwatch, timed_cases
+from ..under_test.bare_process import bare_ns, empty_python_ns
 from ..under_test.engines import REFUSALS, RUNNERS, is_for
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import Luma, frame_of, jpeg_of, luma_for
@@ -56,7 +59,7 @@ STREAMED = {
 class StreamPlan:
     """How much of each stream is measured."""
 
-    rounds: int = 5  # Processes of each engine, in turns
+    rounds: int = 3  # Processes of each engine, in turns
     skipped: int = 20  # First rows of a process that do not count: caches and clocks are cold
     frames: int = 70  # Rows of a process that do
 
@@ -84,21 +87,39 @@ def stream_keys(tested: ModelUnderTest) -> list[GraphKey]:
 
 
 def start_up_cases(tested: ModelUnderTest, rounds: int) -> list[Case]:
-    """Time processes from their start to the first row in a pipe, in turns, one launch a turn."""
+    """Time processes from their start to the first row in a pipe, in turns, one launch a turn.
+
+    After each comes its floor: a script that opens the same graph in the engine alone.
+    """
 
     def first_row_ns(process: StreamProcess) -> int:
         process.rows(1)
         return time.perf_counter_ns() - process.spawned_ns
 
-    keys = stream_keys(tested)
-    found, reasons = _in_turns(tested, keys, "synthetic", rounds + 1, first_row_ns)
+    keys, bare = stream_keys(tested), dict[GraphKey, list[int]]()
+    empty: list[int] = []
+
+    def bare_too(process: StreamProcess, key: GraphKey) -> int:
+        taken_ns = first_row_ns(process)
+        process.close()
+        graph = tested.bundle.leanest(key, ("mu",))
+        bare.setdefault(key, []).append(
+            bare_ns(key.target or "onnx", tested.bundle.path(graph), key.precision)
+        )
+        empty.append(empty_python_ns())
+        return taken_ns
+
+    found, reasons = _in_turns(tested, keys, "synthetic", rounds + 1, bare_too)
     # In the first turn files came from the disk.
-    return [
-        _planned(key, "start-up").without(reasons[key])
+    cases = [
+        _planned(key, "start-up", **facts).without(reasons[key])
         if key in reasons
-        else _planned(key, "start-up").timed({"first latent": found[key][1:]}, turn=1)
+        else _planned(key, "start-up", **facts).timed({"first latent": taken[key][1:]}, turn=1)
+        for taken, facts in ((found, {}), (bare, {"variant": BARE}))
         for key in keys
     ]
+    python = Case.planned(group="start-up", engine="Python", variant=NO_PYTHON)
+    return [*cases, python.timed({"first line": empty[len(keys) :]}, turn=1)] if empty else cases
 
 
 def import_cases(rounds: int) -> list[Case]:
@@ -203,7 +224,9 @@ def _encoder(tested: ModelUnderTest, key: GraphKey, seed: int) -> Iterator[Calla
 def _streamed(
     tested: ModelUnderTest, keys: Sequence[GraphKey], camera: CameraUnderTest, plan: StreamPlan
 ) -> list[Case]:
-    def rows_and_memory(process: StreamProcess) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    def rows_and_memory(
+        process: StreamProcess, _key: GraphKey
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         rows = parsed(process.rows(plan.skipped + plan.frames))
         return rows[plan.skipped :], process.memory()
 
@@ -235,7 +258,7 @@ def _in_turns(
     keys: Sequence[GraphKey],
     camera: str,
     rounds: int,
-    watch: Callable[[StreamProcess], Found],
+    watch: Callable[[StreamProcess, GraphKey], Found],
 ) -> tuple[dict[GraphKey, list[Found]], dict[GraphKey, str]]:
     """Stream with each engine so many times, in turns.
 
@@ -251,7 +274,7 @@ def _in_turns(
             engine = ("--backend", str(key.target), "--precision", key.precision)
             try:
                 with StreamProcess((*source, *engine)) as process:
-                    found[key].append(watch(process))
+                    found[key].append(watch(process, key))
             except MeasurementError as error:
                 reasons[key] = str(error)
     return found, reasons

@@ -23,6 +23,9 @@ RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
 Runtime and OpenVINO are rivals as installed; both run our graphs, too."""
 STREAM_MODULE = "motorvae.runtime.cli"
 """The engine of the import case whose time is part of a stream's start-up."""
+BARE, NO_PYTHON = "bare script of the engine", "empty Python"
+"""The variants of start-ups that are floors: the engine opens the same graph and runs it once, with
+nothing of ours, and a Python that does nothing."""
 DECODE_ALONE, ENCODE_ALONE = "decode and convert alone", "encode alone"
 FPS = 60
 HOT, PACED = "hot loop", f"paced at {FPS} fps"

@@ -69,7 +69,7 @@ def compare_gains(before: Result, after: Result, tolerance: float) -> tuple[Gain
     gone = [
         f"{case.key} ({case.not_measured})"
         for case in after.cases
-        if case.whole is None and case.key in measured
+        if case.whole is None and case.key in measured and _is_ours(case)
     ]
     if gone:
         raise MeasurementError(f"no longer measured: {sentence_list(gone)}; find out why")
@@ -113,12 +113,12 @@ def check_gains(found: tuple[GainChange, ...], tolerance: float) -> None:
         )
 
 
+def _is_ours(case: Case) -> bool:
+    return (case.variant or "").startswith(_OURS)
+
+
 def _references(result: Result, case: Case) -> Iterator[Case]:
-    if not (case.variant or "").startswith(_OURS) or case.group not in {
-        "encoder",
-        "decoder",
-        "path",
-    }:
+    if not _is_ours(case) or case.group not in {"encoder", "decoder", "path"}:
         return
     alike = [one for one in result.cases if one.what == case.what and one.whole is not None]
     yield from (one for one in alike if one.engine == (PLAIN if case.group == "path" else EAGER))

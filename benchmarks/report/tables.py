@@ -16,8 +16,10 @@ from rich.table import Table
 
 from ...export.tables import engine_table
 from ..measure.case import (
+    BARE,
     DECODE_ALONE,
     ENCODE_ALONE,
+    NO_PYTHON,
     OPENVINO,
     PACED,
     RIVALS,
@@ -304,7 +306,9 @@ def leaders_of(result: Result) -> tuple[Leader, ...]:
     kinds: dict[tuple[object, ...], list[Case]] = {}
     for case in result.cases:
         variant = case.variant or ""
-        is_trial = case.group == "threads" or variant.startswith((DECODE_ALONE, ENCODE_ALONE))
+        is_trial = case.group == "threads" or variant.startswith(
+            (DECODE_ALONE, ENCODE_ALONE, BARE, NO_PYTHON)
+        )
         if case.whole is None or not case.passed or is_trial:
             continue
         if case.batch > 1 and case.group != "training":
@@ -355,6 +359,14 @@ def _floor_of(case: Case, cases: Sequence[Case]) -> tuple[str, float | None]:
     if case.group == "stream":
         return "parts alone", _parts_ms(case, cases)
     if case.group == "start-up":
+        of_engine = BARE, case.engine, case.precision
+        bare = [
+            one.whole.p50
+            for one in cases
+            if (one.variant, one.engine, one.precision) == of_engine and one.whole
+        ]
+        if bare:
+            return "bare script", min(bare)
         imports = [one.whole.p50 for one in cases if one.engine == STREAM_MODULE and one.whole]
         return "imports", min(imports, default=None)
     return "", None

@@ -35,6 +35,7 @@ from ...training.model import MotorVAE, decoding_of, encoding_of
 from ..measure.case import COMPILED, EAGER, ONNX, Agreement, Case
 from .scenes import vehicles
 from .torch_models import model_of_bundle
+from .untrained_int8 import add_int8_encoders
 
 Run = Callable[[Batch], Arrays]
 
@@ -199,8 +200,11 @@ def model_from_files(
 
 
 @contextlib.contextmanager
-def untrained_model(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
-    """Make a model with random weights and export it into a folder that goes with the block."""
+def untrained_model(spec: ModelSpec, seed: int, *, int8: bool = False) -> Iterator[ModelUnderTest]:
+    """Make a model with random weights and export it into a folder that goes with the block.
+
+    With `int8` its bundle has INT8 encoders, too, which are not verified.
+    """
     model = random_model(spec, seed)
     luma = vehicles(seed, _RANDOM_IMAGES, spec)
     rows = np.arange(len(luma))
@@ -222,6 +226,8 @@ def untrained_model(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
             reference=reference,
             on_reports=lambda _reports, _searched: None,
         )
+        if int8:
+            add_int8_encoders(Path(folder) / "bundle", luma)
         yield ModelUnderTest(model, load_bundle(Path(folder) / "bundle"), reference, untrained=True)
 
 

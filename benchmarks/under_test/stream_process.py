@@ -20,7 +20,7 @@ from ...runtime.core.errors import MeasurementError
 from ...runtime.core.lifecycle import Closing
 from ...runtime.core.system.children import python_code
 
-_STREAM = "import sys; from motorvae.runtime.cli import stream_main; sys.exit(stream_main())"
+_STREAM = "import sys; from motorvae.startup import stream_main; sys.exit(stream_main())"
 _STOP_S = 20
 
 

@@ -39,7 +39,8 @@ class EngineRequest:
     silently."""
     threads: int | None = None
     """Threads of one run on a CPU; by default one for each core that this process may use, or, for
-    a camera, a single one where a short trial at the start shows that to be faster."""
+    a camera, a single one where a short trial shows that to be faster. What it showed is kept in
+    the cache folder, and believed for a week, or for a day where it was close."""
     outputs: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
     """What the graph must give; all that its part can give where left out. No option: each command
     knows what it needs."""

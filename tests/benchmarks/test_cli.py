@@ -69,7 +69,7 @@ def test_an_untrained_run_leaves_a_result_and_its_picture(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--samples", 199), "--samples 199: take 200 or more, or --quick"),
+        (("--samples", 119), "--samples 119: take 120 or more, or --quick"),
         (("--quick", "--samples", 0), "--samples 0: take 1 or more"),
         (("--output", ""), "--output .: name a file that ends in .json"),
         (("--output", "bench.txt"), "--output bench.txt: name a file that ends in .json"),

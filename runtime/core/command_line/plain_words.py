@@ -35,7 +35,9 @@ def plain_values(options: Any, args: Sequence[str]) -> dict[str, Any] | None:
     while left:
         name, kind, own = named.get(left.pop(0), ("", None, ()))
         if kind is bool:
-            values[name] = True if name not in values and not own else None
+            # The parser knows a flag that is set by default by its opposite alone.
+            is_plain = name not in values and not own and name in _flags_off(options)
+            values[name] = True if is_plain else None
             continue
         appends = tyro.conf.UseAppendAction in own and kind == tuple[str, ...]
         if not left or (name in values and not appends) or tyro.conf.Positional in own:
@@ -66,6 +68,17 @@ def _plain_value(kind: Any, own: Sequence[Any], words: Sequence[str]) -> Any:
     patterns: dict[Any, str] = {int: r"\d{1,15}", float: r"\d{1,15}(\.\d{1,15})?", str: r"(?s:.+)"}
     pattern = patterns.get(kind, "(?s:.+)" if kind is Path else "(?!)")
     return kind(word) if re.fullmatch(pattern, word, re.ASCII) else None
+
+
+def _flags_off(options: Any) -> set[str]:
+    """Return the names of the flags that are not set by default."""
+    found: set[str] = set()
+    for one, kind, _ in fields_of(options):
+        if is_dataclass(kind):
+            found |= _flags_off(kind)
+        elif kind is bool and one.default is False:
+            found.add(one.name)
+    return found
 
 
 def _has_defaults(options: Any, values: Mapping[str, Any]) -> bool:

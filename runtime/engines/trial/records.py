@@ -19,10 +19,12 @@ from ...core.errors import SigningError
 from ...signing.kept_files import read_kept
 
 _MOST_RECORDS = 2000
-_PLAIN = 1.2  # times as fast: what is closer is tried again, as it may be chance
-_BELIEVED_S = 7 * 24 * 3600.0
+_PLAIN = 1.2  # times as fast: what is closer may be chance, and matters less
+_BELIEVED_S = {"plain": 7 * 24 * 3600.0, "close": 24 * 3600.0}
 _TRIED = re.compile(
-    r"(?P<threads>\d{1,4})\n(?P<tried_s>\d{1,12})\n(?P<note>[\w ,.]{1,200})\n", re.ASCII
+    r"(?P<threads>\d{1,4})\n(?P<tried_s>\d{1,12})\n(?P<verdict>plain|close)\n"
+    r"(?P<note>[\w ,.]{1,200})\n",
+    re.ASCII,
 )
 _CPUINFO = Path("/proc/cpuinfo")
 _CPU_FACTS = (
@@ -71,7 +73,7 @@ class Faster:
 
 @dataclass(frozen=True, slots=True)
 class FasterThreads:
-    """Whether one thread or all were faster for a graph on this machine, where that was plain."""
+    """Whether one thread or all were faster for a graph on this machine."""
 
     sha256: str  # of the graph's file
     engine: str  # name, version and device
@@ -89,7 +91,10 @@ class FasterThreads:
         return cache_dir() / "threads" / hashlib.sha256(self._head.encode()).hexdigest()
 
     def known(self) -> Faster | None:
-        """Return what was written down within `_BELIEVED_S`, as of `Opened.is_known`, or None."""
+        """Return what was written down lately, as of `Opened.is_known`, or None.
+
+        A week ago is late enough for what was plain, and a day for a close call.
+        """
         try:
             text = (read_kept(self._path, is_secret=False) or b"").decode("ascii")
         except (SigningError, OSError, RuntimeError, ValueError):
@@ -98,17 +103,18 @@ class FasterThreads:
         if found is None or not text.startswith(self._head):
             return None
         threads, tried_s = int(found["threads"]), int(found["tried_s"])
-        if threads not in {1, self.threads} or not 0 <= time.time() - tried_s < _BELIEVED_S:
+        believed_s = _BELIEVED_S[found["verdict"]]
+        if threads not in {1, self.threads} or not 0 <= time.time() - tried_s < believed_s:
             return None
         day = time.strftime("%Y-%m-%d", time.localtime(tried_s))
         return Faster(threads, f"{found['note']} when that was tried on {day}")
 
     def remember(self, threads: int, note: str, ratio: float) -> None:
-        """Write down which was faster, as of `Opened.remember`; not where it was a close call."""
-        if ratio < _PLAIN:
-            return
+        """Write down which was faster and by how much, as of `Opened.remember`."""
+        verdict = "plain" if ratio >= _PLAIN else "close"
+        text = f"{self._head}{threads}\n{int(time.time())}\n{verdict}\n{note}\n"
         with contextlib.suppress(OSError, RuntimeError):
-            _write(self._path, f"{self._head}{threads}\n{int(time.time())}\n{note}\n".encode())
+            _write(self._path, text.encode())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -44,8 +44,8 @@ class ThreadTrial(Closing):
         """Open an encoder with all threads, and with one unless that was tried here before.
 
         `open_with` opens it with a number of threads, by default all that there are; (N, 1, S, S)
-        is a frame of each camera. What was `remembered` of an earlier trial is believed where one
-        of the two was faster beyond doubt; the note says when that was.
+        is a frame of each camera. What was `remembered` of an earlier trial is believed for some
+        days; the note says when that was.
         """
         every = open_with(None)
         threads = every.backend.threads

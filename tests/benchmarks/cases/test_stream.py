@@ -10,7 +10,7 @@ from motorvae.benchmarks.cases.stream import (
     stream_cases,
     stream_keys,
 )
-from motorvae.benchmarks.measure.case import STREAM_MODULE
+from motorvae.benchmarks.measure.case import BARE, NO_PYTHON, STREAM_MODULE
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.benchmarks.under_test.stream_process import MjpegCamera
@@ -79,15 +79,20 @@ def test_the_camera_sends_its_pictures_in_turns() -> None:
 
 def test_start_up_is_that_of_every_way_to_stream(tested: ModelUnderTest) -> None:
     cases = start_up_cases(tested, rounds=1)
-    assert len(cases) == len(stream_keys(tested))
-    assert GraphKey("encoder", target="onnx") in stream_keys(tested)
-    assert GraphKey("encoder", "fp16", target="openvino") not in stream_keys(tested)
-    for case in cases:
-        if case.not_measured is None:
-            (series,) = case.stages.values()
-            # No interpreter imports numpy and an engine in less.
-            assert min(series.samples) > 50e6
-            assert case.turn == 1
+    *both, python = cases
+    keys = stream_keys(tested)
+    assert [case.variant for case in both] == len(keys) * ["motorvae-stream"] + len(keys) * [BARE]
+    assert python.variant == NO_PYTHON
+    assert GraphKey("encoder", target="onnx") in keys
+    assert GraphKey("encoder", "fp16", target="openvino") not in keys
+    assert python.whole is not None
+    for ours, bare in zip(both[: len(keys)], both[len(keys) :], strict=True):
+        if ours.whole is not None and bare.whole is not None:
+            # No interpreter imports numpy and an engine in less, nor do we start without both.
+            assert python.whole.p50 < bare.whole.p50 < ours.whole.p50
+            assert min(bare.whole.samples) > 50e6
+            assert ours.turn == 1
+    assert any(case.whole for case in both)
 
 
 def test_imports_are_timed_in_fresh_interpreters() -> None:

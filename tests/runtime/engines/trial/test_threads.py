@@ -109,12 +109,25 @@ def test_what_was_plain_is_not_tried_again_and_says_when_it_was() -> None:
     assert (slower_now.backend.threads, runs) == (1, 0)
 
 
-def test_a_close_call_and_another_number_of_cameras_are_tried_again(folder: Path) -> None:
-    streamed(0.0105, 0.01)
-    assert not folder.exists()
+@pytest.mark.usefixtures("folder")
+def test_another_number_of_cameras_is_tried_by_itself() -> None:
     streamed(0.02, 0.002)
     _, runs = streamed(0.02, 0.002, images=2)
     assert runs > 4
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("slow_s", "days"), [(0.0205, 1), (0.2, 7)])
+def test_a_close_call_is_believed_for_a_day_and_a_plain_one_for_a_week(
+    slow_s: float, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed(slow_s, 0.02)
+    now_s = time.time()
+    for later_s, is_tried in ((days * 86400 - 60, False), (days * 86400 + 60, True), (-60, True)):
+        monkeypatch.setattr(records.time, "time", lambda later_s=later_s: now_s + later_s)
+        with monkeypatch.context() as patch:
+            patch.setattr(records, "_write", lambda *_: None)
+            assert (streamed(slow_s, 0.02)[1] > 4) == is_tried
 
 
 @pytest.mark.parametrize(
@@ -141,11 +154,8 @@ def test_a_record_that_is_damaged_or_could_be_anothers_is_not_believed(
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_record_is_of_one_machine_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_of_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     streamed(0.02, 0.002)
-    with monkeypatch.context() as patch:
-        patch.setattr(records, "_BELIEVED_S", 0.0)
-        assert streamed(0.02, 0.002)[1] > 4
     monkeypatch.setattr(records, "cpu_of_machine", lambda: "another machine")
     assert streamed(0.02, 0.002)[1] > 4
 
