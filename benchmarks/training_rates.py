@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.spec import ModelSpec
 from ..training.hardware import keep_freed_memory, layout_of, precision_from_options
 from ..training.loop.averaging import optimizer_of, set_rate
@@ -107,14 +107,19 @@ def main(words: Sequence[str]) -> int:
         found["peak_tflop_per_s"][threads] = {name: one / 1e12 for name, one in peaks.items()}
         for size in asked.batch:
             found["rows"] += rows_of(ways, spec, size, device, asked=asked, peaks=peaks)
+            _save(found, asked.json)  # an hour's run that is stopped leaves what it has
         if asked.layers:
             for way in ways[:2]:
                 found["layers"] += layers_of(way, spec, asked.batch[0], device, peaks)
-    line = json.dumps(found)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(line)
+    _save(found, asked.json)
+    print(json.dumps(found))
     return 0
+
+
+def _save(found: dict[str, Any], file: Path | None) -> None:
+    if file is not None:
+        with replaced_file(file) as path:
+            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def ways_on(device: torch.device, *, compiles: bool = False) -> list[Way]:
@@ -321,7 +326,10 @@ def _grown_by(way: Way, spec: ModelSpec, size: int, threads: int) -> int:
     _seconds(_steps_of(way, small, 1, device), 2, device)  # which imports more of torch
     before = psutil.Process().memory_info().rss
     _seconds(_steps_of(way, spec, size, device), 2, device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    # Not getrusage's, which a process has from the one that started it.
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (peak_kib,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return peak_kib * 1024 - before
 
 
 def _show(row: dict[str, Any]) -> None:

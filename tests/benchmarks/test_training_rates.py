@@ -72,6 +72,8 @@ def test_memory_is_that_of_a_process_of_its_own(capsys: pytest.CaptureFixture[st
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     small, large = ({r["way"]: r["held_bytes"] for r in rows if r["batch"] == n} for n in (2, 32))
     # Activations of float32, each convolution's and batch norm's, are kept for the backward pass.
+    # A process that is started has not the peak of the one that starts it, with torch and steps.
+    assert small["plain"] < 100e6
     least = 30 * 2 * 4 * (16 * 64**2 + 32 * 32**2 + 16 * 64**2 + 16 * 128**2)
     assert large["plain"] - small["plain"] > least
 
