@@ -300,10 +300,9 @@ def _ours(way: Way, spec: ModelSpec, size: int, device: torch.device) -> _Steps:
 
     loss_of: Callable[[Tensor], Tensor] = torch.compile(forward) if way.compiled else forward
     while True:
-        for rows in torch.randperm(len(levels), device=levels.device).split(size):
-            if len(rows) < size:
-                continue
-            sent = input_of_batch(levels[rows].to(device))
+        order = torch.randperm(len(levels), device=levels.device)
+        for at in range(0, len(levels) - size + 1, size):
+            sent = input_of_batch(levels[order[at : at + size]].to(device))
             batch = sent.contiguous(memory_format=layout)
             optimizer.zero_grad(set_to_none=True)
             loss_of(batch).backward()  # type: ignore[no-untyped-call]  # untyped in torch
