@@ -29,7 +29,7 @@ from ..runtime.core.errors import (
 from ..runtime.core.frame import Gap
 from ..runtime.core.spec import Color, ModelSpec
 from ..runtime.core.text import printable
-from ..runtime.pixels.convert import input_from_pixels
+from ..runtime.pixels.convert import batch_of, input_from_pixels
 from ..runtime.pixels.files.image_files import counted_remarks, picture_from_file
 from ..runtime.pixels.picture import MAX_PICTURE
 from ..runtime.pixels.reference import reference_picture
@@ -85,10 +85,14 @@ class DataSet:
 
     def share(self, whole: Rows, begin: int, size: int) -> npt.NDArray[np.float32]:
         """Return so many images of a batch from one of them on, as `batch` does."""
+        return input_from_pixels(self.share_of_pixels(whole, begin, size))
+
+    def share_of_pixels(self, whole: Rows, begin: int, size: int) -> Pixels:
+        """Return the same as (N, C, H, W) uint8."""
         rows = whole[begin : begin + size]
         if isinstance(self.images, ShardImages):
-            return input_from_pixels(self.images.taken(rows, whole, begin))
-        return self.batch(rows)
+            return batch_of(self.images.taken(rows, whole, begin))
+        return batch_of(self.images[rows])
 
     @contextlib.contextmanager
     def epoch(self, seed: int, epoch: int) -> Iterator[Callable[[int, int], Rows]]:

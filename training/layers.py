@@ -74,7 +74,7 @@ class _Up(torch.autograd.Function):
         return functional.conv_transpose2d(maps, weight, bias, *sizes)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]  # untyped in torch
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         maps, weight = ctx.saved_tensors
         of_maps, of_weight, of_bias, _ = ctx.needs_input_grad
@@ -105,7 +105,7 @@ class _Image(torch.autograd.Function):
         return image.transpose(0, 1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]  # untyped in torch
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         maps, weight = ctx.saved_tensors
         of_maps, of_weight, of_bias = ctx.needs_input_grad

@@ -117,7 +117,7 @@ class OnnxBackend(Backend):
         self._planned.add(len(data))
         return results
 
-    def _ran(self, data: Batch) -> Arrays:
+    def _ran(self, data: npt.NDArray[np.generic]) -> Arrays:
         results: dict[str, npt.NDArray[np.float32]]
         try:
             if self._is_bound:

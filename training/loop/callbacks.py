@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from .module import EpochRow, VAETraining
 from .plots import SHOWN_IMAGES, save_metrics, save_reconstructions
 from .resume_file import RESUME_NAME
+
+_TEXT_S = 0.5
 
 
 def progress_bar(console: Console, *more: ProgressColumn) -> Progress:
@@ -40,6 +43,7 @@ class EpochReport(Checkpoint):
     def __init__(self, folder: Path, console: Console) -> None:
         self._folder, self._console = folder, console
         self._bar: Progress | None = None
+        self._next_text_s = 0.0  # on the monotonic clock
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the epoch's bar."""
@@ -49,10 +53,16 @@ class EpochReport(Checkpoint):
             batches = getattr(trainer.train_dataloader, "left", None)
             self._bar.add_task(_ours(pl_module).schedule.progress(), total=batches)
             self._bar.start()
+            self._next_text_s = 0.0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Move the bar and show the batch's loss."""
-        if self._bar is not None:
+        """Move the bar, and now and then show the loss, for which a GPU must be waited for."""
+        if self._bar is None or self._bar.disable:
+            return
+        if (now := time.monotonic()) < self._next_text_s:
+            self._bar.advance(self._bar.task_ids[0])
+        else:
+            self._next_text_s = now + _TEXT_S
             metrics, epoch = trainer.progress_bar_metrics, _ours(pl_module).schedule.progress()
             losses = f"loss {metrics['reconstruction']:.5g}, KL {metrics['kl']:.4g}"
             self._bar.update(self._bar.task_ids[0], advance=1, description=f"{epoch}: {losses}")

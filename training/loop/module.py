@@ -28,7 +28,7 @@ from ..model import (
 )
 from .augmentation import augmented
 from .averaging import average_of, optimizer_of, set_rate
-from .batches import HeldOutBatches, Share, TrainBatches, share_of
+from .batches import HeldOutBatches, Share, TrainBatches, input_of_batch, share_of
 from .losses import loss_of_batch
 from .resume_file import row_of_this_version
 from .schedule import Position, Schedule
@@ -127,11 +127,16 @@ class VAETraining(LightningModule):
 
     def train_dataloader(self) -> TrainBatches:
         """Return this rank's training batches."""
-        return TrainBatches(self.data, self.schedule, self.trainer.global_rank)
+        return TrainBatches(self.data, self.schedule, self.trainer.global_rank, self.device)
 
     def val_dataloader(self) -> HeldOutBatches:
         """Return this rank's held-out batches."""
-        return HeldOutBatches(self.data, self.schedule.plan, self.trainer.global_rank)
+        rank = self.trainer.global_rank
+        return HeldOutBatches(self.data, self.schedule.plan, rank, self.device)
+
+    def on_after_batch_transfer(self, batch: Tensor, _loader_index: int) -> Tensor:
+        """Make float32 of what may have been sent as bytes."""
+        return input_of_batch(batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer; each step gives it its rate."""

@@ -9,7 +9,13 @@ import torch
 
 from motorvae.runtime.core.errors import DataError
 from motorvae.training.dataset import DataSet
-from motorvae.training.loop.batches import HeldOutBatches, TrainBatches, share_of
+from motorvae.training.loop.batches import (
+    HeldOutBatches,
+    TrainBatches,
+    input_of_batch,
+    is_raw,
+    share_of,
+)
 from motorvae.training.loop.schedule import Plan, Position, Schedule
 from motorvae.training.options import TrainOptions
 
@@ -200,3 +206,27 @@ def test_more_ranks_than_images_are_refused(options: TrainOptions) -> None:
         _batches(_data(1), options, ranks=2)
     with pytest.raises(DataError, match="1 held-out image, and 2 devices need at least 2: give"):
         _batches(_data(4, 1), options, ranks=2)
+
+
+def test_a_gpu_gets_bytes_and_makes_of_them_what_others_get(options: TrainOptions) -> None:
+    images = np.arange(256, dtype=np.uint8).repeat(4).reshape(256, 2, 2)  # every level
+    data = DataSet(images, [str(row) for row in range(256)], np.arange(200), np.arange(200, 256), 0)
+    gpu = torch.device("cuda", 1)
+    assert is_raw(gpu)
+    assert not is_raw(torch.device("cpu"))
+    assert not is_raw(torch.device("mps"))
+    schedules = [_schedule(data, options) for _ in range(2)]
+    for sent, plain in (
+        (TrainBatches(data, schedules[0], 0, gpu), TrainBatches(data, schedules[1], 0)),
+        (
+            HeldOutBatches(data, schedules[0].plan, 0, gpu),
+            HeldOutBatches(data, schedules[1].plan, 0),
+        ),
+    ):
+        count = 0
+        for one, other in zip(sent, plain, strict=True):
+            assert (one.dtype, other.dtype) == (torch.uint8, torch.float32)
+            assert torch.equal(input_of_batch(one), other)
+            assert input_of_batch(other) is other
+            count += len(one)
+        assert count in {200, 56}

@@ -46,3 +46,19 @@ def test_the_bar_says_epoch_time_left_and_loss(
     pattern = r"epoch [1-4] of 4, \d+(\.\d)? (s|min) left: loss [\d.e+]+, KL [\d.e+-]+"
     assert shown
     assert [text for text in shown if not re.fullmatch(pattern, text)] == []
+
+
+def test_where_no_bar_is_shown_no_step_waits_for_its_loss(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read a loss waits until a GPU has computed it, and the next step is not begun."""
+    asked: list[int] = []
+    read = Trainer.progress_bar_metrics.fget  # type: ignore[attr-defined]  # a property
+
+    def noted(self: Trainer) -> object:
+        asked.append(self.global_step)
+        return read(self)
+
+    monkeypatch.setattr(Trainer, "progress_bar_metrics", property(noted))
+    assert train(options).finished
+    assert asked == []

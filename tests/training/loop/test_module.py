@@ -377,3 +377,20 @@ def _colour_data() -> DataSet:
 def test_a_loss_that_is_no_number_ends_the_run(options: TrainOptions) -> None:
     with pytest.raises(ConfigError, match=r"not a number after epoch 1 with --learning-rate=0\.9"):
         train(replace(options, learning_rate=0.9, betas=(1e38, 1e38)))
+
+
+def test_a_run_whose_images_are_sent_as_bytes_is_the_same(
+    options: TrainOptions, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU gets them, here on the CPU."""
+    asked: list[torch.device] = []
+
+    def always(device: torch.device) -> bool:
+        asked.append(device)
+        return True
+
+    monkeypatch.setattr("motorvae.training.loop.batches.is_raw", always)
+    run = train(replace(options, name="bytes"))
+    assert len(asked) == 2 * 4  # training and validation of four epochs
+    assert {device.type for device in asked} == {"cpu"}
+    assert weights_of(run.folder) == weights_of(finished_run)
