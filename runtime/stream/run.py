@@ -24,6 +24,7 @@ from ..sources.base import FrameSource
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .capture_thread import CaptureThread
+from .cores import Cores
 from .encode_loop import LatentStream, Reconstruction
 from .mailbox import Mailbox, Mailboxes
 from .options import StreamOptions, check_stream_options
@@ -93,7 +94,7 @@ class Stream(Closing, Iterator[Row]):
             stack.enter_context(locked_outputs(outputs, options.view))
             stack.enter_context(opencv_kept_single())
             source_specs = [options.source_spec(text) for text in options.camera]
-            choice = _encoder(options, bundle, source_specs, rebuild)
+            choice, cores = _encoder(options, bundle, source_specs, rebuild)
             backend = stack.enter_context(choice.backend)
             ood, remarks = None, []
             if options.ood != "none":
@@ -113,6 +114,7 @@ class Stream(Closing, Iterator[Row]):
                 reconstruction=reconstruction,
                 max_age_ms=options.max_age_ms,
                 pictures=pictures,
+                cores=cores,
             )
             self._mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
             self._captures: list[CaptureThread] = []
@@ -120,9 +122,11 @@ class Stream(Closing, Iterator[Row]):
             for source_spec in source_specs:
                 source = open_source(source_spec, replace(options.capture_request, spec=spec))
                 sources.append(source)
-                freeze_after_s = options.freeze_after_s(can_reconnect=source.can_reconnect)
                 mailbox = _mailbox(self._mailboxes, source, options)
-                capture = CaptureThread(source, mailbox, spec, freeze_after_s=freeze_after_s)
+                freeze_after_s = options.freeze_after_s(can_reconnect=source.can_reconnect)
+                capture = CaptureThread(
+                    source, mailbox, spec, freeze_after_s=freeze_after_s, cores=cores
+                )
                 self._captures.append(stack.enter_context(capture))
             facts = RunFacts(
                 model=spec,
@@ -137,7 +141,7 @@ class Stream(Closing, Iterator[Row]):
         self._rows = self._encoder.rows(self._mailboxes, max_frames=options.max_frames)
         self._is_open = True
         self.cameras, self.engine = facts.cameras, facts.backend
-        self.notes = (*choice.clauses, *remarks)
+        self.notes = (*choice.clauses, *remarks, *([cores.note] if cores.note else []))
         frames = [math.inf if one.expected is None else one.expected for one in sources]
         expected = min(sum(frames), options.max_frames or math.inf)
         self.expected = None if expected == math.inf else int(expected)
@@ -285,17 +289,41 @@ class Stream(Closing, Iterator[Row]):
 
 def _encoder(
     options: StreamOptions, bundle: Bundle, specs: Sequence[SourceSpec], rebuild: Rebuild | None
-) -> SelectedEngine:
+) -> tuple[SelectedEngine, Cores]:
     """Open the encoder; where frames come with pauses, with the threads that suit those."""
     needed = OUTPUTS["encoder"] if options.ood == "both" else ("mu",)
     request = replace(options.engine, outputs=needed)
+    is_paced = any(spec.live for spec in specs)
+    # Of several cameras, threads that run first would keep all cores from everybody else.
+    is_first = is_paced and options.latency == "lowest" and len(specs) == 1
+    cores = Cores(first=is_first)
 
     def open_with(threads: int | None) -> SelectedEngine:
         return select_engine(bundle, "encoder", replace(request, threads=threads), rebuild)
 
-    if request.threads is not None or not any(spec.live for spec in specs):
-        return open_with(request.threads)
-    return autotuned_engine(open_with, (len(options.camera), *bundle.spec.input_shape))
+    def open_placed(threads: int | None) -> SelectedEngine:
+        with cores.placing():
+            return open_with(threads)
+
+    if not is_paced:
+        return open_with(request.threads), cores
+    if options.latency == "economy":
+        opened = open_with(request.threads)
+        if request.threads is None and (opened.backend.threads or 1) > 1:
+            opened.backend.close()
+            opened = open_with(1)
+        return opened, cores
+    if request.threads is not None:
+        return open_placed(request.threads), cores
+    cores.bind()
+    try:
+        shape = (len(options.camera), *bundle.spec.input_shape)
+        chosen = autotuned_engine(open_placed, shape)
+    finally:
+        cores.release()
+    if chosen.backend.threads == 1:
+        cores.place_nothing()
+    return chosen, cores
 
 
 def _mailbox(mailboxes: Mailboxes, source: FrameSource, options: StreamOptions) -> Mailbox:
