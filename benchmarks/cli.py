@@ -31,15 +31,19 @@ class CompareOptions:
     """
 
     before: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")]
-    """The result that the other is compared with, a .json file of motorvae-bench run."""
+    """The result that the other is compared with, a .json or .json.gz of motorvae-bench run."""
     after: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")]
     """The result that is judged."""
-    tolerance: float = 0.05
-    """How much slower a case may be, as a share of the time before; where one is slower beyond it,
-    the exit code is 1."""
+    tolerance: float | None = None
+    """How much slower a case may be, as a share of the time before, or lower a ratio; where one is
+    so beyond it, the exit code is 1. By default 0.05, and 0.35 with --ratios."""
+    ratios: bool = False
+    """Compare no times but how many times as fast one case is as another of its own result, such as
+    INT8 as float32, ours as torch and the plain recipe. A machine that is busy or slower has the
+    same; on another processor a precision's ratio counts by the processor's own matrix rates."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance < 1:
+        if self.tolerance is not None and not 0 <= self.tolerance < 1:
             raise ConfigError(f"--tolerance {self.tolerance:g}: take 0 or more, and less than 1")
 
 
@@ -102,8 +106,16 @@ def _compare(options: CompareOptions, *_: object) -> None:
     with needed_for("benchmarking", extra="bench"):
         from .compare import check_regressions, compare_results, print_comparison  # noqa: PLC0415
         from .measure.result import load_result  # noqa: PLC0415  # with psutil
+        from .report.ratios import check_gains, compare_gains, print_gains  # noqa: PLC0415
     before, after = load_result(options.before), load_result(options.after)
-    found = compare_results(before, after, options.tolerance)
+    if options.ratios:
+        tolerance = 0.35 if options.tolerance is None else options.tolerance
+        gains = compare_gains(before, after, tolerance)
+        print_gains(PlainConsole(), gains)
+        check_gains(gains, tolerance)
+        return
+    tolerance = 0.05 if options.tolerance is None else options.tolerance
+    found = compare_results(before, after, tolerance)
     # Unlike a run's tables, this is what was asked for, so that it goes to standard output.
     print_comparison(PlainConsole(), found)
     check_regressions(found)

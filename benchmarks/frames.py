@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from ..export.frames.encoder import frame_from_encoder
@@ -70,7 +71,8 @@ def _measured(
     picture = input_from_pixels(host()[None])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.onnx"
-        model = ir.load(bundle.path(bundle.entry(GraphKey("encoder"))))
+        graph_bytes = bundle.content(bundle.entry(GraphKey("encoder")))
+        model = ir.from_proto(onnx.load_from_string(graph_bytes))
         frame_from_encoder(model, spec, frame)
         ir.save(model, path)
         with open_file(path, request) as graph:

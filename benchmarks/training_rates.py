@@ -181,7 +181,7 @@ def _plain(spec: ModelSpec, size: int, device: torch.device) -> _Steps:
 
 def _ours(way: Way, spec: ModelSpec, size: int, device: torch.device) -> _Steps:
     """Make the steps of motorvae-train; its images are bytes, and float32 from a batch on."""
-    layout = layout_of(way.precision)
+    layout = layout_of(way.precision, device.type)
     model = MotorVAE(spec).to(device).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
     optimizer = optimizer_of(model, device, precision=way.precision)
     set_rate(optimizer, 1e-4)
@@ -197,9 +197,9 @@ def _ours(way: Way, spec: ModelSpec, size: int, device: torch.device) -> _Steps:
 
     loss_of: Callable[[Tensor], Tensor] = torch.compile(forward) if way.compiled else forward
     while True:
-        for rows in torch.randperm(len(levels), device=levels.device).split(size):
-            if len(rows) < size:
-                continue
+        order = torch.randperm(len(levels), device=levels.device)
+        for at in range(0, len(levels) - size + 1, size):
+            rows = order[at : at + size]
             batch = (levels[rows].float() / 255).to(device).contiguous(memory_format=layout)
             optimizer.zero_grad(set_to_none=True)
             loss_of(batch).backward()  # type: ignore[no-untyped-call]  # untyped in torch

@@ -41,7 +41,7 @@ from ..runtime.core.errors import (
 )
 from ..runtime.core.packages import own_version
 from ..runtime.core.spec import ModelSpec
-from ..runtime.core.system.temporaries import is_temporary, sweep, without_temporaries
+from ..runtime.core.system.temporaries import is_temporary, sweep
 from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.engines.tensorrt.find import unknown_in_engines
 from ..runtime.engines.trial.run import remember_verified
@@ -50,6 +50,7 @@ from .graph_folder import GraphFolder, graph_keys
 from .int8.graphs import Int8Search, Searched
 from .int8.images import CalibrationImages, Luma, calibration_from_text
 from .ood import ood_capability
+from .shared_weights import copy_with_whole_graphs, with_shared_weights
 from .transforms.float_parts import fragile_nodes, kept_in_engines
 from .transforms.fp16 import fp16_from_fp32
 from .transforms.io_variants import luma_from_float, mu_from_encoder
@@ -64,6 +65,7 @@ from .verify.verifier import Verifier
 
 AUTO = "auto"
 """Of what FP16 keeps in float32: whatever overflows."""
+BESIDE = (STATISTICS, VERIFICATION_IMAGES)
 IN_OPENVINO = 64
 """So many held-out images, evenly taken, judge a float32 graph a second time, in OpenVINO."""
 
@@ -125,6 +127,7 @@ def write_bundle(
     calibration: str = HELD_OUT,
     remarks: Sequence[str] = (),
     origin: Origin | None = None,
+    external_data: bool = True,
     on_step: OnStep = lambda _: None,
     on_remark: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
@@ -132,10 +135,10 @@ def write_bundle(
 
     An earlier one at `output` is replaced in one step. `graphs` are float32, and every graph is
     compared with `reference`; INT8 graphs take more images, (N, S, S) uint8 of all `held_out`. The
-    file of `statistics` is copied. `calibration` is as of `--calibration`, `keep_float32` as of
-    `--keep-float32`. `on_reports` gets all
-    reports and INT8 searches before the gate decides, `on_remark` what to know of the calibrating
-    images. Return the INT8 graphs that did not pass; the bundle is there without them.
+    file of `statistics` is copied. `calibration`, `keep_float32` and `external_data` are as of the
+    options. `on_reports` gets all reports and INT8 searches before the gate decides, `on_remark`
+    what to know of the calibrating images. Return the INT8 graphs that did not pass; the bundle is
+    there without them.
 
     Raises:
         VerificationError: Another graph drifted past its limit; no bundle is written.
@@ -160,9 +163,7 @@ def write_bundle(
         )
         save_reference(folder / VERIFICATION_IMAGES, reference)
         writer.check_gate(searched, on_reports)
-        writer.write_manifest(
-            (STATISTICS, VERIFICATION_IMAGES), remarks=remarks, ood=ood, origin=origin
-        )
+        writer.write_manifest(BESIDE, external_data, remarks=remarks, ood=ood, origin=origin)
     return tuple(one for one in searched if not one.passed)
 
 
@@ -174,6 +175,7 @@ def add_to_bundle(
     keep_float32: Collection[str] = (),
     targets: Collection[Target] = TARGETS,
     calibration: str = HELD_OUT,
+    external_data: bool = True,
     on_step: OnStep = lambda _: None,
     on_remark: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
@@ -190,15 +192,12 @@ def add_to_bundle(
     if not isinstance(images, CalibrationImages) and {*precisions} == {"int8"}:
         return images
     with replaced_folder(bundle.folder) as folder:
-        # Links stay links: what they point at is not the bundle.
-        shutil.copytree(
-            bundle.folder, folder, symlinks=True, dirs_exist_ok=True, ignore=without_temporaries
-        )
-        files = GraphFolder(folder, bundle.spec, bundle.manifest.weights_sha256)
+        earlier = copy_with_whole_graphs(bundle, folder)
+        files = GraphFolder(folder, bundle.spec, earlier.weights_sha256)
         writer = BundleWriter(files, reference, on_step, keep_float32)
         searched = writer.add(precisions, targets, images)
         writer.check_gate(searched, on_reports)
-        writer.write_manifest([entry.file for entry in bundle.manifest.files], bundle.manifest)
+        writer.write_manifest([one.file for one in earlier.files], external_data, earlier)
     return tuple(one for one in searched if not one.passed)
 
 
@@ -262,7 +261,7 @@ class BundleWriter:
             if key.variant == "mu":
                 mu_from_encoder(model)
             if key.variant == "phases":
-                phases_from_decoder(model, everywhere=False)
+                phases_from_decoder(model)
             subnormal_weights, kept = 0, tuple[str, ...]()
             if key.precision == "fp16":
                 names = kept_in_engines(model.graph, self._kept[key.part])
@@ -373,6 +372,7 @@ class BundleWriter:
     def write_manifest(
         self,
         others: Sequence[str],
+        external_data: bool,
         earlier: Manifest | None = None,
         *,
         remarks: Sequence[str] = (),
@@ -395,6 +395,8 @@ class BundleWriter:
             ood=earlier.ood if earlier else ood,
             origin=earlier.origin if earlier else origin,
         )
+        if external_data:
+            manifest = with_shared_weights(manifest, folder)
         text = json_from_document(manifest, indent=2)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         remember_verified(load_bundle(folder), self.entries)

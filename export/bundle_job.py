@@ -268,6 +268,7 @@ class BundleJob:
                 keep_float32=options.kept,
                 targets=options.targets,
                 calibration=options.calibration,
+                external_data=options.external_data,
                 on_reports=partial(show_reports, console),
                 on_step=show,
                 on_remark=lambda line: console.print(f"warning: {line}"),
@@ -303,6 +304,11 @@ def extend_bundle(
         if name in precisions and (name != "int8" or present):
             console.print(f"{bundle.folder} has {NAMES[name]} graphs{of} already")
     if not lacking:
+        if not options.external_data and any(one.stored for one in bundle.manifest.graphs):
+            with needed_for("writing graphs", extra="export,cpu"):
+                from .shared_weights import weights_into_graphs  # noqa: PLC0415
+            weights_into_graphs(bundle)
+            console.print(f"each graph of {bundle.folder} has its weights inside")
         return ()
     with needed_for("deriving a precision", extra="export,cpu"):
         from .bundle import add_to_bundle  # noqa: PLC0415
@@ -314,6 +320,7 @@ def extend_bundle(
             keep_float32=options.kept,
             targets=missing,
             calibration=options.calibration,
+            external_data=options.external_data,
             on_reports=partial(show_reports, console),
             on_step=show,
             on_remark=lambda line: console.print(f"warning: {line}"),

@@ -57,7 +57,7 @@ def run_export(options: ExportOptions, console: Console) -> Path:
             _add_frames(options, console, path)
     elif options.model is None:
         _export_run(options, console, path)
-    elif options.adds:
+    elif options.adds or not options.external_data:
         BundleJob(options, console).run(
             path, lambda _: extend_bundle(options, console, load_bundle(path))
         )
@@ -125,6 +125,7 @@ def _add_frames(options: ExportOptions, console: Console, path: Path) -> None:
                 on_reports=on_reports,
                 on_step=show,
                 replace=options.replace,
+                external_data=options.external_data,
             )
     what = f"an encoder of {frame} frames"
     console.print(

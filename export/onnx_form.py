@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import onnx
 import onnx_ir as ir
 
 from ..runtime.bundle.graph_key import GraphKey, Part
@@ -23,10 +24,13 @@ def is_exported_as(bundle: Bundle, graphs: Mapping[Part, ir.Model]) -> bool:
     choose differently, and who produced a file do not.
     """
     try:
-        paths = {part: bundle.path(bundle.entry(GraphKey(part))) for part in graphs}
+        held = {part: bundle.content(bundle.entry(GraphKey(part))) for part in graphs}
     except BundleError:
         return False
-    return all(_content(ir.load(paths[part])) == _content(graph) for part, graph in graphs.items())
+    return all(
+        _content(ir.from_proto(onnx.load_from_string(held[part]))) == _content(graph)
+        for part, graph in graphs.items()
+    )
 
 
 def _content(model: ir.Model) -> list[object]:

@@ -84,6 +84,11 @@ class PrecisionOptions:
     allow_gpu_fallback: bool = False
     """Let the GPU run what the DLA core cannot. The layers are named all the same."""
 
+    external_data: bool = True
+    """Keep the weights of all graphs in one file, weights.bin, each of them once. Without it each
+    .onnx file has its own inside, also FP16 ones, which other programs cannot read otherwise; with
+    --model alone, a bundle that is there is rewritten so."""
+
     @property
     def minutes_to_tune(self) -> float | None:
         """Most minutes that build routes are tried for each engine; None where only one is."""
@@ -286,7 +291,7 @@ class ExportOptions(TritonOptions, BundleOptions):
                 f"--model {self.model} changes that bundle in place: leave out --checkpoint "
                 "and --output, or leave out --model"
             )
-        if not self.adds and self.triton is None:
+        if not self.adds and self.triton is None and self.external_data:
             raise ConfigError(
                 f"nothing to add to {self.model}: name a precision, such as --fp16, or an --engine"
             )

@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from .bundle.load import load_bundle
+from .bundle.load import Bundle, load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
 from .core.errors import UsageError
 from .core.lifecycle import loading, stopping_on_signals
-from .engines.select import Rebuild
 from .sinks.base import STANDARD_OUTPUT
-from .stream.options import StreamOptions
+from .stream.options import StreamOptions, check_stream_options
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .engines.select import Rebuild
     from .stream.run import Stream
     from .stream.stats import Percentiles, StreamSummary
 
@@ -31,24 +31,22 @@ if TYPE_CHECKING:
 def _stream(options: StreamOptions, *_: object, rebuild: Rebuild | None = None) -> None:
     if not options.camera:
         raise UsageError("no camera: name one such as 0, a file, a URL, or synthetic")
-    with loading():
-        from .stream.run import Stream  # noqa: PLC0415  # --help needs none of it
-
+    check_stream_options(options)
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
     # Building an engine again says itself what it does.
     waiting = console.status("opening the encoder and the camera")
     with contextlib.nullcontext() if options.engine.rebuild else waiting:
-        opened = Stream(bundle, options, outputs=options.outputs, rebuild=rebuild)
+        opened = _opened_stream(bundle, options, rebuild)
     with opened as stream, stopping_on_signals(stream.stop):
         parts = (", ".join(stream.cameras), stream.engine, ", ".join(stream.outputs))
         print_sentence(console, "; ".join([" -> ".join(parts), *stream.notes]))
         print_remarks(console, bundle.folder, bundle.manifest.remarks)
         for name, kept in stream.set_aside:
             console.print(f"the earlier {name} is kept as {kept}")
-        # Everything that stays is there by now: no later collection needs to look at it.
-        gc.collect()
+        # Everything that stays is there by now: no collection needs to look at it.
         gc.freeze()
+        gc.enable()  # the script begins without it
         try:
             with _live_status(console, stream, options):
                 while stream.summary is None:
@@ -57,6 +55,22 @@ def _stream(options: StreamOptions, *_: object, rebuild: Rebuild | None = None) 
             next(stream, None)  # raises what failed for good
         finally:
             gc.unfreeze()
+
+
+def _opened_stream(bundle: Bundle, options: StreamOptions, rebuild: Rebuild | None) -> Stream:
+    """Open a stream; an encoder that needs no GPU is opened while the rest is still loaded."""
+    with loading():
+        from .stream.opening import EncoderOpening, opens_beside  # noqa: PLC0415  # not for --help
+    with contextlib.ExitStack() as stack:
+        opening = None
+        if opens_beside(options):
+            specs = [options.source_spec(text) for text in options.camera]
+            opening = stack.enter_context(EncoderOpening(bundle, options, specs, rebuild))
+        with loading():
+            from .stream.run import Stream  # noqa: PLC0415  # as above, beside the encoder
+        stream = Stream(bundle, options, outputs=options.outputs, rebuild=rebuild, opening=opening)
+        stack.pop_all()  # it is the stream's by now
+    return stream
 
 
 class StatusLine:
@@ -98,6 +112,8 @@ def _live_status(
     rows_on_screen = STANDARD_OUTPUT in options.outputs and sys.stdout.isatty()
     if not console.is_terminal or rows_on_screen:
         return contextlib.nullcontext()
+    from rich.live import Live  # noqa: PLC0415  # on a terminal alone
+
     return Live(
         get_renderable=StatusLine(stream).__rich__,
         console=console,
@@ -135,6 +151,8 @@ def _print_summary(console: Console, stream: Stream, summary: StreamSummary) -> 
 
 def latency_table(stages: Mapping[str, Percentiles]) -> Table:
     """Return a table of stages in milliseconds."""
+    from rich.table import Table  # noqa: PLC0415  # at the end of a stream
+
     table = Table("stage")
     figures = ("p50", "p95", "p99", "max")
     for figure in figures:

@@ -110,7 +110,8 @@ def _files_to_sign(bundle: Bundle, *, trust: bool) -> tuple[FileEntry, ...]:
     A SigningError where it holds anything else, or is changed while this looks at it.
     """
     folder, manifest = bundle.folder, bundle.manifest
-    hashes = {entry.file: entry.sha256 for entry in (*manifest.graphs, *manifest.files)}
+    entries = [entry.on_disk for entry in (*manifest.graphs, *manifest.files)]
+    hashes = {entry.file: entry.sha256 for entry in entries}
     found, known = files_of(folder), {*hashes, MANIFEST}
     for package in TENSORRT_PACKAGES:
         for entry in manifest.graphs:

@@ -72,6 +72,13 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def external_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `small_bundle`, with heads so large that weights lie in `weights.bin`."""
+    spec = ModelSpec(image_size=64, channels=(8, 16, 32), latent_size=32)
+    return _bundle(tmp_path_factory.mktemp("external"), spec, ["fp16"], image_count=48)
+
+
+@pytest.fixture(scope="session")
 def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `small_bundle`, float32 and INT8: untrained weights pass that gate in few layers only."""
     spec = ModelSpec(image_size=32, channels=(8, 16), latent_size=8)

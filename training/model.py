@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import ModelSpec
+from .layers import ImageConvolution, UpConvolution
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,12 +77,12 @@ class Decoder(nn.Module):
         for (width_in, width), small, large in zip(widths, shapes, shapes[1:], strict=False):
             # 1, but for a side that the encoder's convolution rounded up.
             padding = large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1
-            convolution = nn.ConvTranspose2d(
+            convolution = UpConvolution(
                 width_in, width, kernel_size=3, stride=2, padding=1, output_padding=padding
             )
             blocks += [convolution, nn.BatchNorm2d(width), nn.LeakyReLU(_SLOPE, inplace=True)]
         self.features = nn.Sequential(*blocks)
-        self.image = nn.Conv2d(first, spec.image_channels, kernel_size=3, padding=1)
+        self.image = ImageConvolution(first, spec.image_channels, kernel_size=3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the reconstruction (N, C, H, W) in [0, 1] for latents (N, D)."""

@@ -220,7 +220,7 @@ def _fit(
             config.model,
             Schedule(plan, finish=options.finish),
             data,
-            layout=layout_of(config.precision),
+            layout=layout_of(config.precision, machine.strategy.root_device.type),
             stop_asked=lambda: leaving.asked,
             save=lambda: leaving.save(trainer, resume),
             requeue=lambda: leaving.requeue(trainer),

@@ -16,7 +16,8 @@ from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision
 from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import EngineRequest
-from ...runtime.engines.select import SelectedEngine, autotuned_engine, select_engine
+from ...runtime.engines.select import SelectedEngine, select_engine
+from ...runtime.engines.trial.threads import autotuned_engine
 from ...runtime.pixels.camera_formats import fitted_from_jpeg
 from ...runtime.pixels.convert import fitted, input_from_pixels
 from ...runtime.sources.spec import SYNTHETIC_SIZE

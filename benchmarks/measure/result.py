@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import gzip
+import io
 import os
 import platform
 import subprocess
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -14,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 from pydantic import Field, model_validator
 
 from ...runtime.bundle.graph_key import Precision
-from ...runtime.core.documents import document_from_json
+from ...runtime.core.documents import bytes_of_file, document_from_bytes, document_from_json
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ...runtime.core.spec import ModelSpec, StrictModel
@@ -270,8 +273,18 @@ class Result(StrictModel):
 
 
 def load_result(path: Path) -> Result:
-    """Read a result; a MeasurementError says why it cannot be used."""
+    """Read a result, also one that gzip made smaller; a MeasurementError says why it cannot be."""
     again = "run motorvae-bench again"
+    if path.suffix == ".gz":
+        data = bytes_of_file(path, most_bytes=_MOST_BYTES, error=MeasurementError, again=again)
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                content = file.read(_MOST_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise MeasurementError(f"{path} is no gzip file ({error}): {again}") from error
+        if len(content) > _MOST_BYTES:
+            raise MeasurementError(f"{path} unfolds to more than {_MOST_BYTES} bytes: {again}")
+        return document_from_bytes(content, path, Result, error=MeasurementError, again=again)
     return document_from_json(
         path, Result, error=MeasurementError, again=again, most_bytes=_MOST_BYTES
     )

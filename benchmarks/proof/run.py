@@ -261,7 +261,8 @@ class ProofRun:
         return proof
 
     def _public(self, text: str) -> str:
-        folders = (self.place.work, self.place.checkout, Path.cwd(), Path(sys.prefix))
+        output = self.json.absolute().parent.parent  # leaves the last folder of --output
+        folders = (self.place.work, self.place.checkout, Path.cwd(), Path(sys.prefix), output)
         return public_text(text, *(folder.absolute() for folder in folders if folder))
 
 

@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx.external_data_helper import uses_external_data
 
 from ...runtime.bundle.graph_key import Precision
-from ...runtime.bundle.manifest import FileEntry
+from ...runtime.bundle.manifest import WEIGHTS, FileEntry
+from ...runtime.bundle.weights import ROUNDED
 from ...runtime.core.errors import BackendError
 from ...runtime.core.text import printable
 
@@ -59,7 +60,7 @@ def facts_of(path: Path) -> GraphFacts:
         )
     tensors = list(_weights_of(model))
     names = {
-        entry.value
+        WEIGHTS if entry.value.startswith(ROUNDED) else entry.value
         for tensor in tensors
         if uses_external_data(tensor)
         for entry in tensor.external_data

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.bundle.manifest import FileEntry
+from ...runtime.bundle.weights import made_whole
 from ...runtime.core.errors import (
     BackendError,
     ConfigError,
@@ -212,7 +213,10 @@ def _opened(
 ) -> UserGraph:
     """Open an ONNX file; OpenVINO must compute it in the precision that is given."""
     try:
-        backend = open_file(path, request, external_data=True, computed=computed)
+        content = made_whole(path)
+        backend = open_file(
+            path, request, content, external_data=content is None, computed=computed
+        )
     except (ProviderError, MissingDependencyError) as error:
         step = str(error.fix).replace("--provider", "--candidate-provider")
         step = step.replace("--backend", "--candidate-engine")

@@ -29,8 +29,8 @@ from ...runtime.core.documents import json_from_document
 from ...runtime.core.errors import ConfigError, OutputError, VerificationError
 from ...runtime.core.packages import own_version
 from ...runtime.core.spec import ModelSpec, StrictModel
-from ...runtime.core.system.temporaries import without_temporaries
 from ...runtime.engines.trial.run import remember_verified
+from ..shared_weights import copy_with_whole_graphs, with_shared_weights
 from ..verify.reference import reference_from_bundle
 from .encoder import frame_from_encoder
 from .verify import JudgingFrames, frame_reports
@@ -65,11 +65,13 @@ def frames_to_bundle(
     on_reports: OnReports,
     on_step: OnStep = lambda _: None,
     replace: bool = False,
+    external_data: bool = True,
 ) -> None:
     """Add an encoder of whole frames to a bundle in each of some precisions that it has.
 
     The bundle is replaced in one step, and stays as it was where one drifts past a limit. Of each
-    layout and precision it holds one; another is a ConfigError unless `replace`.
+    layout and precision it holds one; another is a ConfigError unless `replace`. `external_data` is
+    as of `--no-external-data`.
 
     Raises:
         ConfigError: The frame's size is free, the bundle has such an encoder of other frames, or
@@ -93,9 +95,7 @@ def frames_to_bundle(
     on_step(f"frames {frame}, and what the reference makes of them")
     judging = JudgingFrames.of(frame, bundle.spec, reference.images)
     with replaced_folder(bundle.folder) as folder:
-        shutil.copytree(
-            bundle.folder, folder, symlinks=True, dirs_exist_ok=True, ignore=without_temporaries
-        )
+        manifest = copy_with_whole_graphs(bundle, folder)
         entries: list[GraphEntry] = []
         reports: list[GraphReport] = []
         for key in keys:
@@ -113,25 +113,19 @@ def frames_to_bundle(
             reports += frame_reports(key, path, judging, bundle, reference)
         on_reports(reports)
         _check(reports, frame, f"{bundle.folder} is as it was")
-        manifest = bundle.manifest
-        text = json_from_document(
-            manifest.model_copy(
-                update={
-                    "schema_version": SCHEMA_VERSION,
-                    "producer": f"motorvae {own_version()}",
-                    "created": _now(),
-                    "graphs": (
-                        *(entry for entry in manifest.graphs if entry not in earlier),
-                        *entries,
-                    ),
-                    "verification": (
-                        *(report for report in manifest.verification if report.key not in keys),
-                        *reports,
-                    ),
-                }
-            ),
-            indent=2,
+        reports = [*(one for one in manifest.verification if one.key not in keys), *reports]
+        manifest = manifest.model_copy(
+            update={
+                "schema_version": SCHEMA_VERSION,
+                "producer": f"motorvae {own_version()}",
+                "created": _now(),
+                "graphs": (*(one for one in manifest.graphs if one.key not in keys), *entries),
+                "verification": tuple(reports),
+            }
         )
+        if external_data:
+            manifest = with_shared_weights(manifest, folder)
+        text = json_from_document(manifest, indent=2)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         remember_verified(load_bundle(folder), entries)
 
@@ -212,7 +206,7 @@ def _check_box(frame: FrameFormat, spec: ModelSpec) -> None:
 def _written(bundle: Bundle, key: GraphKey, frame: FrameFormat, path: Path) -> ir.Model:
     """Write a graph that is not verified yet; its bytes repeat."""
     entry = bundle.entry(GraphKey(key.part, key.precision))
-    model = ir.load(bundle.path(entry))
+    model = ir.from_proto(onnx.load_from_string(bundle.content(entry)))
     try:
         frame_from_encoder(model, bundle.spec, frame)
     except ValueError as error:

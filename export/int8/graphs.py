@@ -127,9 +127,9 @@ class Int8Search:
             every[True] = decoder.clone()
             equalise(every[True], reach_over(decoder, mu, files.folder))
         for is_equalised, model in every.items():
-            if self._is_card:
-                phases_from_decoder(model, everywhere=True)
-            activations = Activations(model, mu, progress=self._counted("decoder"))
+            # One set of ranges serves every target: other forms differ in what moves numbers.
+            form = self._phases(model, "openvino")
+            activations = Activations(form, mu, progress=self._counted("decoder"))
             self._decoders[is_equalised] = (model, activations)
 
     def graphs_for(self, targets: Collection[Target]) -> tuple[Searched, ...]:
@@ -172,10 +172,11 @@ class Int8Search:
 
     def _decoder_for(self, target: Target) -> Searched:
         key = GraphKey("decoder", "int8", "phases" if self._is_card else "full", target)
+        forms = {way: self._phases(model, target) for way, (model, _) in self._decoders.items()}
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
-            decoder, activations = self._decoders[method.equalised]
-            return int8_from_fp32(decoder, activations.ranges(method), target, excluded=excluded)
+            ranges = self._decoders[method.equalised][1].ranges(method)
+            return int8_from_fp32(forms[method.equalised], ranges, target, excluded=excluded)
 
         methods = [replace(m, equalised=equalised) for equalised in self._decoders for m in METHODS]
         return self._search(key, derive, [*layers_of(self._decoders[False][0])], (), methods)
@@ -238,6 +239,13 @@ class Int8Search:
     def _is_card(self) -> bool:
         """Whether this is the card's network, whose decoder has another form."""
         return self._files.spec.channels is not None
+
+    def _phases(self, decoder: ir.Model, target: Target) -> ir.Model:
+        """Return the form of a decoder that an engine runs fastest."""
+        model = decoder.clone()
+        if self._is_card:
+            phases_from_decoder(model, target)
+        return model
 
     def _loaded(self, key: GraphKey) -> ir.Model:
         """Return a float32 graph whose nodes all have names."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from ...runtime.bundle.graph_key import BATCH
+from ...runtime.bundle.graph_key import BATCH, Target
 from ...runtime.core.errors import VerificationError
 from .graph_ops import array_of, constant, typed_node
 
@@ -41,22 +41,27 @@ class _Layer(NamedTuple):
     bias: npt.NDArray[np.float32]
 
 
-def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
-    """Rewrite a decoder's last stage so that no full-size feature map is ever made, in place.
+def phases_from_decoder(model: ir.Model, target: Target | None = None) -> None:
+    """Rewrite a decoder for a kind of engine, or in float32 for all of them, in place.
 
-    The last transposed convolution becomes one convolution of 2x2 to four times the channels, a
-    phase each, zeros where a phase has fewer taps. They stay side by side: the activation does
-    not mind, the last convolution is rewritten to read phases, and only its one channel is
-    shuffled to full size.
+    A transposed convolution becomes the four convolutions that give one phase of its image each,
+    of 1x1, 1x2, 2x1 and 2x2, with no multiplication more than it had. No feature map of full size
+    is ever made of the last one: the activation is taken phase by phase, and the convolution to
+    the image becomes one for each phase, with a stride, to all pixels of a cell of 4x4. Their sum
+    fills a vector of 16 where a single channel leaves 15 lanes idle; only finished pixels are
+    shuffled.
+
+    Without a target the last one alone is rewritten. For ONNX Runtime and OpenVINO they all are,
+    and what joins their phases is what that engine does quickly. For TensorRT, where launching a
+    kernel costs more than zeros do, the last one becomes one convolution of 2x2 to all phases, and
+    the others are joined before the activation.
+
+    The first stays transposed where a side that it gives is odd, as of 80 x 160 pixels: the phases
+    would have one row or column too many, and it is the smallest.
 
     Precondition: a float32 decoder as `onnx_from_model` writes it, else a VerificationError.
     Postcondition: same inputs and outputs; the same sums in another order, so equal within
     float32 rounding.
-
-    Everywhere, the other transposed convolutions are replaced too, by four convolutions each, of
-    1x1, 1x2, 2x1 and 2x2, which INT8 engines have where they have no transposed ones. The first
-    stays where a side that it gives is odd, as of 80 x 160 pixels: the phases would have one row
-    or column too many, and it is the smallest.
     """
     graph = model.graph
     transposed = [node for node in graph if node.op_type == "ConvTranspose"]
@@ -72,10 +77,15 @@ def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
         raise _other_form("it has no ConvTranspose")
     if transposed[-1] not in doubling:
         raise _other_form("its last ConvTranspose gives an odd side")
-    _rewrite_last_stage(graph, transposed[-1])
-    if everywhere:
-        for node in doubling[:-1]:
+    if target == "tensorrt":
+        _rewrite_last_stage_dense(graph, transposed[-1])
+    else:
+        _rewrite_last_stage(graph, transposed[-1])
+    for node in doubling[:-1] if target else ():
+        if target == "tensorrt":
             _rewrite_as_four(graph, node)
+        else:
+            _rewrite_as_active_four(graph, node, by_rows=target == "onnx")
     RemoveUnusedNodesPass()(model)
 
 
@@ -85,7 +95,7 @@ def _padding_of(node: ir.Node) -> tuple[int, ...]:
     return () if found is None else tuple(found.as_ints())
 
 
-def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
+def _rewrite_last_stage_dense(graph: ir.Graph, node: ir.Node) -> None:
     activation = _only_user(node, "LeakyRelu")
     image = _only_user(activation, "Conv")
     sigmoid = _only_user(image, "Sigmoid")
@@ -120,8 +130,81 @@ def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
 
 def _rewrite_as_four(graph: ir.Graph, node: ir.Node) -> None:
     layer = _layer_of(node)
+    phases = _four_convolutions(graph, layer)
+    parts, name = [phase.outputs[0] for phase in phases], f"{layer.name}.phases"
+    joined = _joined(parts, name)
+    shuffle = _shuffle(joined.outputs[0], node.outputs[0])
+    graph.insert_before(node, [*phases, joined, shuffle])
+    ir.convenience.replace_all_uses_with(node.outputs[0], shuffle.outputs[0])
+    graph.remove(node, safe=True)
+
+
+def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
+    activation = _only_user(node, "LeakyRelu")
+    image = _only_user(activation, "Conv")
+    sigmoid = _only_user(image, "Sigmoid")
+    last, phases = _layer_of(image), _active_four(graph, node, activation)
+    rows, columns = phases[-1].outputs[0].shape[2:]  # type: ignore[index]  # checked by `_shape`
+    if rows % 2 or columns % 2:
+        raise _other_form(f"its last ConvTranspose reads {rows} x {columns}")
+    shape = ir.Shape([BATCH, 16 * len(last.bias), rows // 2, columns // 2])
+    nodes, total = [*phases], None
+    for phase, (row, column) in zip(phases[1::2], PHASES, strict=True):
+        name = f"{last.name}.phase_{row}{column}"
+        inputs = [
+            phase.outputs[0],
+            constant(graph, f"{name}.weight", _cell_kernel(last.weight, row, column)),
+        ]
+        if total is None:  # the bias is added once
+            inputs.append(constant(graph, f"{name}.bias", np.tile(last.bias, 16)))
+        # Odd rows and columns of the image begin one before its cells do, even ones end behind.
+        pads = (row, column, 1 - row, 1 - column)
+        attributes = {"kernel_shape": (3, 3), "pads": pads, "strides": (2, 2)}
+        nodes.append(typed_node("Conv", inputs, name, shape=shape, attributes=attributes))
+        part = nodes[-1].outputs[0]
+        if total is not None:
+            nodes.append(typed_node("Add", [total, part], f"{name}.sum", shape=shape))
+        total = nodes[-1].outputs[0]
+    # The sigmoid before the shuffle, where OpenVINO would put it and lose the output's name.
+    name = f"{sigmoid.outputs[0].name}_cells"
+    squashed = typed_node("Sigmoid", nodes[-1].outputs, name, shape=shape)
+    shuffle = _shuffle(squashed.outputs[0], sigmoid.outputs[0], blocksize=4)
+    graph.insert_before(node, [*nodes, squashed, shuffle])
+    graph.outputs[0] = shuffle.outputs[0]
+    graph.remove([sigmoid, image, activation, node], safe=True)
+
+
+def _rewrite_as_active_four(graph: ir.Graph, node: ir.Node, *, by_rows: bool) -> None:
+    """Replace a transposed convolution and its activation by four of each, and join the phases."""
+    activation = _only_user(node, "LeakyRelu")
+    phases = _active_four(graph, node, activation)
+    parts, whole = [phase.outputs[0] for phase in phases[1::2]], activation.outputs[0]
+    if by_rows:
+        joining = _joined_by_rows(graph, parts, whole)
+    else:
+        joined = _joined(parts, f"{whole.name}.phases")
+        joining = [joined, _shuffle(joined.outputs[0], whole)]
+    graph.insert_before(node, [*phases, *joining])
+    ir.convenience.replace_all_uses_with(whole, joining[-1].outputs[0])
+    graph.remove([activation, node], safe=True)
+
+
+def _active_four(graph: ir.Graph, node: ir.Node, activation: ir.Node) -> list[ir.Node]:
+    """Return the four convolutions, each with its activation behind it."""
+    nodes = []
+    for convolution in _four_convolutions(graph, _layer_of(node)):
+        source = convolution.outputs[0]
+        phase = str(source.name).rpartition(".")[2]
+        name = f"{activation.outputs[0].name}.{phase}"
+        active = typed_node("LeakyRelu", [source], name, shape=source.shape)
+        active.attributes.update(activation.attributes)
+        nodes += [convolution, active]
+    return nodes
+
+
+def _four_convolutions(graph: ir.Graph, layer: _Layer) -> list[ir.Node]:
     weight = layer.weight.transpose(1, 0, 2, 3)
-    phases = [
+    return [
         _convolution(
             graph,
             layer.source,
@@ -132,13 +215,53 @@ def _rewrite_as_four(graph: ir.Graph, node: ir.Node) -> None:
         )
         for row, column in PHASES
     ]
-    parts, name = [phase.outputs[0] for phase in phases], f"{layer.name}.phases"
-    shape = _shape(4 * len(layer.bias), layer.source)
-    joined = typed_node("Concat", parts, name, shape=shape, attributes={"axis": 1})
-    shuffle = _shuffle(joined.outputs[0], node.outputs[0])
-    graph.insert_before(node, [*phases, joined, shuffle])
-    ir.convenience.replace_all_uses_with(node.outputs[0], shuffle.outputs[0])
-    graph.remove(node, safe=True)
+
+
+def _joined(parts: Sequence[ir.Value], name: str) -> ir.Node:
+    """Return what puts phases side by side as channels."""
+    (channels, *_) = (parts[0].shape or ())[1:]
+    shape = _shape(4 * int(channels), parts[0])
+    return typed_node("Concat", parts, name, shape=shape, attributes={"axis": 1})
+
+
+def _joined_by_rows(graph: ir.Graph, parts: Sequence[ir.Value], whole: ir.Value) -> list[ir.Node]:
+    """Return what gives an image of its phases by copying whole pixels, then whole rows.
+
+    ONNX Runtime's DepthToSpace moves one number at a time and took longer than the convolutions.
+    The transpositions cost next to nothing: it computes channels last in INT8, and in blocks of
+    channels in float32.
+    """
+    channels, rows, columns = (int(size) for size in (parts[0].shape or ())[1:])
+    nodes: list[ir.Node] = []
+
+    def put(
+        op: str, inputs: Sequence[ir.Value], name: str, sizes: Sequence[int], **more: object
+    ) -> ir.Value:
+        shape = ir.Shape([BATCH, *sizes])
+        nodes.append(typed_node(op, inputs, name, shape=shape, attributes=more))  # type: ignore[arg-type]
+        return nodes[-1].outputs[0]
+
+    def reshaped(value: ir.Value, name: str, sizes: Sequence[int]) -> ir.Value:
+        shape = constant(graph, f"{name}.shape", np.array([0, *sizes], np.int64))
+        return put("Reshape", [value, shape], name, sizes)
+
+    pixels = [
+        put(
+            "Transpose", [part], f"{part.name}.pixels", (rows, columns, channels), perm=(0, 2, 3, 1)
+        )
+        for part in parts
+    ]
+    name, length = whole.name, 2 * columns * channels
+    lines = []
+    for row in (0, 1):
+        pair = pixels[2 * row : 2 * row + 2]
+        line = put("Concat", pair, f"{name}.phase_row{row}", (rows, columns, 2 * channels), axis=3)
+        lines.append(reshaped(line, f"{line.name}.line", (rows, 1, length)))
+    both = put("Concat", lines, f"{name}.phase_rows", (rows, 2, length), axis=2)
+    image = reshaped(both, f"{name}.phase_pixels", (2 * rows, 2 * columns, channels))
+    whole.name = f"{name}_replaced"
+    put("Transpose", [image], str(name), (channels, 2 * rows, 2 * columns), perm=(0, 3, 1, 2))
+    return nodes
 
 
 def _dense_kernel(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -167,6 +290,21 @@ def _phase_kernel(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return kernel.reshape(4 * width_out, 4 * width_in, 3, 3)
 
 
+def _cell_kernel(weight: npt.NDArray[np.float32], row: int, column: int) -> npt.NDArray[np.float32]:
+    """Return (16 out, in, 3, 3): what one phase adds to the pixels of a cell of 4x4, row by row."""
+    width_out, width_in = weight.shape[:2]
+    kernel = np.zeros((4, 4, width_out, width_in, 3, 3), np.float32)
+    for y, x, i, j in np.ndindex(4, 4, 3, 3):
+        # Pixel (y, x) reads this row and column of the image, counted from the cell's first.
+        (row_cell, from_row), (column_cell, from_column) = (
+            divmod(y + i - 1, 2),
+            divmod(x + j - 1, 2),
+        )
+        if (from_row, from_column) == (row, column):
+            kernel[y, x, :, :, row_cell + row, column_cell + column] = weight[:, :, i, j]
+    return kernel.reshape(16 * width_out, width_in, 3, 3)
+
+
 def _convolution(
     graph: ir.Graph,
     source: ir.Value,
@@ -186,10 +324,10 @@ def _convolution(
     return typed_node("Conv", inputs, output, shape=shape, attributes=attributes)
 
 
-def _shuffle(source: ir.Value, replaced: ir.Value) -> ir.Node:
+def _shuffle(source: ir.Value, replaced: ir.Value, blocksize: int = 2) -> ir.Node:
     """Return what puts phases in their places and gives its output the name of `replaced`."""
     name, replaced.name = str(replaced.name), f"{replaced.name}_replaced"
-    attributes: dict[str, int | str] = {"blocksize": 2, "mode": "DCR"}
+    attributes: dict[str, int | str] = {"blocksize": blocksize, "mode": "DCR"}
     return typed_node("DepthToSpace", [source], name, shape=replaced.shape, attributes=attributes)
 
 

@@ -13,7 +13,10 @@ from .runtime.core.errors import UsageError
 from .runtime.core.lifecycle import exit_code_of, loading
 
 if TYPE_CHECKING:
+    from .runtime.bundle.graph_key import Part
+    from .runtime.bundle.load import Bundle
     from .runtime.core.command import Command, CommandGroup
+    from .runtime.engines.request import EngineRequest
 
 COMMANDS = {
     "train": (".training.cli:main", "train a VAE on images, a video or built-in vehicles"),
@@ -89,9 +92,13 @@ def command_of(name: str) -> Command | CommandGroup:
         command: Any = pkgutil.resolve_name(f"{__package__}{COMMANDS[name][0]}")
         if name not in {"stream", "encode"}:
             return command  # type: ignore[no-any-return]  # of a name in a table
-        from .export.rebuild import rebuild_engines  # noqa: PLC0415  # no work at import
+        return replace(command, body=partial(command.body, rebuild=_rebuild))  # type: ignore[no-any-return]  # as above
 
-        return replace(command, body=partial(command.body, rebuild=rebuild_engines))  # type: ignore[no-any-return]  # as above
+
+def _rebuild(bundle: Bundle, part: Part, request: EngineRequest) -> Bundle:
+    from .export.rebuild import rebuild_engines  # noqa: PLC0415  # few streams build an engine
+
+    return rebuild_engines(bundle, part, request)
 
 
 export_main, stream_main, encode_main = (

@@ -83,6 +83,7 @@ class BundleKeywords(TypedDict, total=False):
     tune_minutes: float | None
     use_dla_core: int | None
     allow_gpu_fallback: bool
+    external_data: bool
 
 
 class ExportKeywords(BundleKeywords, total=False):

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
+import sys
 
 TYPE_CHECKING = False  # as type checkers know it: loading typing would be most of the import
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
+
+
+def _start_sooner() -> None:
+    """Leave out of a process that only streams what it has no use for; docs/speed.md has how long.
+
+    Nothing is garbage while modules are loaded: the stream turns the collector on. Pydantic would
+    search every installed package for plugins of its own (docs.pydantic.dev/api/plugin), and
+    OpenVINO load its converter of models, without which it is imported as well.
+    """
+    gc.disable()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
 
 
 def _script(name: str) -> Callable[..., int]:
@@ -27,6 +41,8 @@ def _script(name: str) -> Callable[..., int]:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             with contextlib.suppress(ValueError):  # not in the main thread: a program called it
                 signal.signal(signal.SIGINT, end)
+        if args is None and "stream" in {name, *sys.argv[1:2]}:
+            _start_sooner()
         from .commands import run_command  # noqa: PLC0415  # only now
         from .runtime.core.lifecycle import DEFAULT_HANDLERS  # noqa: PLC0415  # as above
 

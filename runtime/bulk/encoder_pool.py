@@ -19,8 +19,9 @@ from ..core.errors import BackendError
 from ..core.lifecycle import Closing
 from ..core.system.workers import Workers, check_wanted
 from ..engines.base import Backend, Batch
-from ..engines.cpu_threads import default_threads, opencv_kept_single
+from ..engines.cpu_threads import default_threads
 from ..engines.open import EngineRequest
+from ..engines.opencv_threads import opencv_kept_single
 from ..engines.select import Rebuild, SelectedEngine, select_engine
 from ..engines.tensorrt.package import TENSORRT_PACKAGES
 from ..ood.detector import OODDetector, usable_detector

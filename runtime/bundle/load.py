@@ -13,7 +13,8 @@ from ..core.errors import BundleError, next_command, sentence_list
 from ..core.spec import ModelSpec
 from .graph_check import budget_of, check_graph
 from .graph_key import ENGINES, LEANEST_FIRST, GraphKey
-from .manifest import MANIFEST, FileEntry, GraphEntry, Manifest
+from .manifest import MANIFEST, WEIGHTS, FileEntry, GraphEntry, Manifest
+from .weights import whole_graph
 
 _EXPORT_AGAIN = "export the bundle again"
 _COPY_AGAIN = "copy the bundle again, or export it again"
@@ -70,16 +71,18 @@ class Bundle:
     def path(self, entry: FileEntry) -> Path:
         """Return where a file lies, once it is safe to open.
 
-        A BundleError where it was altered, cannot be read, or is a graph that is none of ours.
+        That of a graph may keep its weights in `weights.bin`: `content` has all of it. A
+        BundleError where it was altered, cannot be read, or is a graph that is none of ours.
         """
         if entry.file in self.unread:
             self._checked(entry)
         return self.folder / entry.file
 
     def content(self, entry: GraphEntry) -> bytes:
-        """Return a graph's bytes, which were read once and are safe to open, as of `path`.
+        """Return a whole graph's bytes, which were read once and are safe to open, as of `path`.
 
-        Whoever opened the file after it was checked would trust who can write it in between.
+        All weights are inside, wherever they lie. Whoever opened the file after it was checked
+        would trust who can write it in between.
         """
         return self._checked(entry)
 
@@ -87,7 +90,8 @@ class Bundle:
         """Read a file and check it; return its bytes where it is a graph."""
         path = self.folder / entry.file
         graphs = [graph for graph in self.manifest.graphs if graph.file == entry.file]
-        most, again = entry.size_bytes, _COPY_AGAIN
+        stored, again = entry.on_disk, _COPY_AGAIN
+        most = stored.size_bytes
         with opened_regular(path, most_bytes=most, error=BundleError, again=again) as file:
             try:
                 # Not read again in between: what has the hash is what is looked into.
@@ -97,14 +101,23 @@ class Bundle:
                     digest.update(block)
             except (OSError, MemoryError) as error:
                 raise _unreadable(self.folder, entry.file, error) from error
-        if (found := digest.hexdigest()) != entry.sha256:
-            raise BundleError(
-                f"{path} was altered: sha256 {found[:12]}..., and the manifest says "
-                f"{entry.sha256[:12]}...; {again}"
-            )
+        if (found := digest.hexdigest()) != stored.sha256:
+            raise _altered(path, found, stored)
+        if graphs and graphs[0].stored is not None:
+            data = self._made_whole(path, data, graphs[0])
         for graph in graphs:
             self._check_graph(path, data, graph)
         self.unread.discard(entry.file)
+        return data
+
+    def _made_whole(self, path: Path, data: bytes, graph: GraphEntry) -> bytes:
+        """Return a graph with the weights that lie elsewhere, once they are the right ones."""
+        try:
+            data = whole_graph(data, self.folder, graph.size_bytes)
+        except ValueError as error:
+            raise BundleError(f"{path} cannot be made whole: {error}; {_COPY_AGAIN}") from error
+        if (found := hashlib.sha256(data).hexdigest()) != graph.sha256:
+            raise _altered(self.folder / WEIGHTS, found, graph, f"with it, {graph.file} has ")
         return data
 
     def _check_graph(self, path: Path, data: bytes, graph: GraphEntry) -> None:
@@ -152,11 +165,16 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
         folder / MANIFEST, Manifest, error=BundleError, again=_EXPORT_AGAIN
     )
     entries: tuple[FileEntry, ...] = (*manifest.graphs, *manifest.files)
+    budgets = {
+        graph.file: budget_of(manifest.model, graph.frame).file_bytes for graph in manifest.graphs
+    }
     for entry in entries:
-        most = MOST_ARRAYS
-        if isinstance(entry, GraphEntry):
-            most = budget_of(manifest.model, entry.frame).file_bytes
-        _check_place(folder, entry, most)
+        most = budgets.get(entry.file, MOST_ARRAYS)
+        if entry.file == WEIGHTS:
+            most = sum(budgets.values())
+        if isinstance(entry, GraphEntry) and entry.stored is not None:
+            _check_size(folder / entry.file, entry.size_bytes, most, " with its weights")
+        _check_place(folder, entry.on_disk, most)
     _check_unlisted(folder, {entry.file for entry in entries})
     for graph in manifest.graphs:
         if not graph.file.endswith(".onnx"):  # engines go by it: one opens a program as `.ort`
@@ -195,10 +213,14 @@ def _check_place(folder: Path, entry: FileEntry, most_bytes: int) -> None:
             f"{path} has {found_bytes} bytes, and the manifest says {entry.size_bytes}: "
             f"{_COPY_AGAIN}"
         )
-    if found_bytes > most_bytes:
+    _check_size(path, found_bytes, most_bytes)
+
+
+def _check_size(path: Path, size_bytes: int, most_bytes: int, what: str = "") -> None:
+    if size_bytes > most_bytes:
         raise BundleError(
-            f"{path} has {found_bytes} bytes, and for this model {most_bytes} at most are read: "
-            f"{_NOT_OURS}"
+            f"{path} has {size_bytes} bytes{what}, and for this model {most_bytes} at most are "
+            f"read: {_NOT_OURS}"
         )
 
 
@@ -222,6 +244,13 @@ def _check_unlisted(folder: Path, listed: set[str]) -> None:
             )
     except OSError as error:
         raise _unreadable(folder, MANIFEST, error) from error
+
+
+def _altered(path: Path, found: str, entry: FileEntry, with_it: str = "") -> BundleError:
+    return BundleError(
+        f"{path} was altered: {with_it}sha256 {found[:12]}..., and the manifest says "
+        f"{entry.sha256[:12]}...; {_COPY_AGAIN}"
+    )
 
 
 def _unreadable(folder: Path, file: str, error: Exception) -> BundleError:

@@ -13,13 +13,15 @@ from ..core.spec import Fit, Interpolation, ModelSpec, StrictModel
 from .frame_format import FrameFormat
 from .graph_key import GraphKey, Part, Precision, Target, Tensor, Variant
 
-SCHEMA_VERSION: Literal[6] = 6
+SCHEMA_VERSION: Literal[7] = 7
 
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
 """Beside the manifest of a bundle that was signed; it lists all else of the bundle."""
 STATISTICS = "latents.npz"
 VERIFICATION_IMAGES = "verification.npz"
+WEIGHTS = "weights.bin"
+"""What the graphs of a bundle keep their weights in; see `bundle.weights`."""
 
 MOST_ENTRIES = 256
 MOST_KEPT = 8192
@@ -43,6 +45,11 @@ class FileEntry(StrictModel):
     def of(cls, path: Path) -> FileEntry:
         """Return the entry of a file that lies in its folder."""
         return FileEntry(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
+
+    @property
+    def on_disk(self) -> FileEntry:
+        """The same of the file as it lies there."""
+        return self
 
 
 class NamedGraph(StrictModel):
@@ -81,8 +88,19 @@ class Calibration(StrictModel):
     finalists: int = Field(default=1, ge=1)  # candidates to judge; the first that passed was kept
 
 
+class StoredGraph(StrictModel):
+    """The file of a graph whose weights lie in `weights.bin`."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+
+
 class GraphEntry(NamedGraph, FileEntry):
-    """One ONNX graph of the bundle; `frame` is what one takes that does the pixel work itself."""
+    """One ONNX graph of the bundle; `frame` is what one takes that does the pixel work itself.
+
+    `sha256` and `size_bytes` are of the whole graph, all weights inside, wherever they lie: of what
+    an engine is given. Where its file is another, that is `stored`.
+    """
 
     opset: int
     inputs: tuple[Tensor, ...]
@@ -92,6 +110,13 @@ class GraphEntry(NamedGraph, FileEntry):
     kept_float32: tuple[str, ...] = Field(default=(), max_length=MOST_KEPT)
     calibration: Calibration | None = None
     frame: FrameFormat | None = None
+    stored: StoredGraph | None = None
+
+    @property
+    def on_disk(self) -> FileEntry:
+        """Name, hash and size of its file as it lies there."""
+        kept = self.stored or self
+        return FileEntry(file=self.file, sha256=kept.sha256, size_bytes=kept.size_bytes)
 
     @model_validator(mode="after")
     def _check_frame(self) -> GraphEntry:
@@ -283,7 +308,7 @@ class Manifest(StrictModel):
     `origin` is None where the weights were trained here.
     """
 
-    schema_version: Literal[2, 4, 5, 6]
+    schema_version: Literal[2, 4, 5, 6, 7]
     producer: str
     created: str
     weights_sha256: str
@@ -300,8 +325,11 @@ class Manifest(StrictModel):
     def _check_names(self) -> Manifest:
         hashes: dict[str, str] = {}
         for one in (*self.graphs, *self.files):
-            if hashes.setdefault(one.file, one.sha256) != one.sha256:
+            stands = f"{one.sha256} {one.on_disk.sha256}"
+            if hashes.setdefault(one.file, stands) != stands:
                 raise ValueError(f"{one.file} is listed with two hashes")
+        if any(one.stored for one in self.graphs) and WEIGHTS not in hashes:
+            raise ValueError(f"graphs keep weights in {WEIGHTS}, which is not listed")
         titles = [graph.title for graph in self.graphs]
         for title in titles:
             if titles.count(title) > 1:

@@ -204,6 +204,11 @@ def message_bytes(values: Values, message: Message) -> bytes:
     return b"".join(parts)
 
 
+def field_start(number: int, length: int) -> bytes:
+    """Return what stands before so many bytes of a field, which are written apart."""
+    return _varint_bytes(number << 3 | _BYTES) + _varint_bytes(length)
+
+
 def _varint_bytes(value: int) -> bytes:
     value &= (1 << 64) - 1  # of signed numbers all 64 bits are written
     found = bytearray()

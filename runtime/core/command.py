@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields, is_dataclass, make_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 import docstring_parser
 import tyro
 from rich.console import Console
 from rich.text import Text
 
+from .command_line.option_fields import fields_of, flag_of, leaves_of
+from .command_line.plain_words import options_from_values, plain_values
 from .errors import UsageError
 from .lifecycle import exit_code_of
 from .packages import own_version
@@ -115,16 +117,18 @@ class Command:
 
     def parse(self, args: Sequence[str], default: Any = None) -> Any:
         """Return the options that a command line gives; what it leaves out is as in `default`."""
-        flags = [one.name for one, kind, _ in _fields_of(self.options) if kind is bool]
+        flags = [one.name for one, kind, _ in fields_of(self.options) if kind is bool]
         # As the parser would know one of the two only, by the default.
-        off = {_flag(f"no_{name}"): name for name in flags}
-        on = {_flag(name): name for name in flags}
+        off = {flag_of(f"no_{name}"): name for name in flags}
+        on = {flag_of(name): name for name in flags}
         # The last of the two counts, as of any option.
         last = {(on | off)[word]: word for word in args if word in on or word in off}
         taken_back = {name: False for name, word in last.items() if word in off}
         if default is not None:
-            default = replace(default, **{name: False for name in flags if _flag(name) in args})
+            default = replace(default, **{name: False for name in flags if flag_of(name) in args})
         args = self._positional_first([word for word in args if word not in off])
+        if default is None and (plain := plain_values(self.options, args)) is not None:
+            return replace(options_from_values(self.options, plain), **taken_back)
         found = _parsed(_view_of(self.options, default), args, self.usage or self.prog, self.what)
         return replace(_from_view(self.options, found), **taken_back)
 
@@ -144,14 +148,14 @@ class Command:
     def _positional_first(self, args: Sequence[str]) -> list[str]:
         """Return a command line whose positional arguments no option can take for its values."""
         takes: dict[str, ValuesLike] = {}  # of options of any number of values
-        leaves = list(_leaves(self.options))
+        leaves = list(leaves_of(self.options))
         for option, kind, own in leaves:
             likes = [like for like in own if isinstance(like, ValuesLike)]
             if _is_numbers(kind):
                 likes.append(_numbers_like(kind))
             aliases = [name for one in own for name in getattr(one, "aliases", None) or ()]
-            takes |= {name: like for like in likes[:1] for name in (_flag(option), *aliases)}
-        flags = {_flag(option) for option, kind, _ in leaves if kind is bool}
+            takes |= {name: like for like in likes[:1] for name in (flag_of(option), *aliases)}
+        flags = {flag_of(option) for option, kind, _ in leaves if kind is bool}
         if not any(tyro.conf.Positional in own for _, _, own in leaves):
             takes = {}  # there is no argument that these words could be instead
         first: list[str] = []
@@ -180,8 +184,8 @@ class Command:
 
     def _with_option_names(self, text: str) -> str:
         """Return an error text with `--max-age-ms=` where it names a setting as Python does."""
-        names = "|".join(name for name, _, _ in _leaves(self.options))
-        return re.sub(rf"(?<![^\s(])(?:{names})(?==)", lambda found: _flag(found[0]), text)
+        names = "|".join(name for name, _, _ in leaves_of(self.options))
+        return re.sub(rf"(?<![^\s(])(?:{names})(?==)", lambda found: flag_of(found[0]), text)
 
 
 @dataclass(frozen=True)
@@ -266,10 +270,6 @@ def _numbers_like(kind: Any) -> ValuesLike:
     return ValuesLike(_NUMBER, counts=counts, is_whole=float not in sum(kinds, ()))
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _view_of(options: Any, default: Any) -> Any:
     """Return a dataclass of the same values that the parser shows as `Command.options` says."""
     docs = {
@@ -282,7 +282,7 @@ def _view_of(options: Any, default: Any) -> Any:
     title_of = {name: title for title, names in groups.items() for name in names}
     shown: dict[str, list[Any]] = {title: [] for title in ("", *groups)}
     inner: list[Any] = []
-    for one, kind, own in _fields_of(options):
+    for one, kind, own in fields_of(options):
         value = one.default if default is None else getattr(default, one.name)
         if is_dataclass(kind):
             view = _view_of(kind, None if default is None else value)
@@ -309,26 +309,7 @@ def _from_view(options: Any, view: Any) -> Any:
     values: dict[str, Any] = dict(vars(view))
     for title in getattr(options, "GROUPS", ()):
         values |= vars(values.pop(f"{title}_group"))
-    for one, kind, _ in _fields_of(options):
+    for one, kind, _ in fields_of(options):
         if is_dataclass(kind):
             values[one.name] = _from_view(kind, values[one.name])
     return options(**values)
-
-
-def _fields_of(options: Any) -> Iterator[tuple[Field[Any], Any, tuple[Any, ...]]]:
-    """Yield each field with its type and what that is annotated with."""
-    types = get_type_hints(options, include_extras=True)
-    for one in fields(options):
-        kind, own = types[one.name], ()
-        if get_origin(kind) is Annotated:
-            kind, own = kind.__origin__, kind.__metadata__
-        yield one, kind, own
-
-
-def _leaves(options: Any) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
-    """Yield name, type and annotations of each option, those of nested dataclasses included."""
-    for one, kind, own in _fields_of(options):
-        if is_dataclass(kind):
-            yield from _leaves(kind)
-        else:
-            yield one.name, kind, own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -12,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..bundle.load import load_bundle
 from ..core.atomic_files import cache_dir, check_writable
-from ..core.errors import OutputError, sentence_list
+from ..core.errors import MotorVAEError, OutputError, sentence_list
 from ..core.packages import OPENCV_PACKAGES, version_of, versions_of
 from ..core.system.memory import available_bytes
 from ..engines.tensorrt.engine_manifest import this_platform
@@ -304,7 +306,10 @@ def check_memory(model: Path) -> Iterator[Finding]:
     if available is None:
         yield Finding("memory", "not known on this system", "optional")
         return
-    sizes = [path.stat().st_size for path in model.glob("encoder*.onnx")]
+    sizes: list[int] = []
+    with contextlib.suppress(MotorVAEError):  # another check says what is wrong with it
+        graphs = load_bundle(model, hash_all=False).manifest.graphs
+        sizes = [entry.size_bytes for entry in graphs if entry.graph == "encoder"]
     needed = STREAM_BYTES + COPIES * max(sizes, default=_DEFAULT_ENCODER_BYTES)
     shared = on_jetson()
     yield memory_finding(available, needed + (GPU_BYTES if shared else 0), shared=shared)

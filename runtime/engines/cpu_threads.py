@@ -1,14 +1,10 @@
-"""How many threads an engine takes on this machine, and which pools must stand back."""
+"""How many threads an engine takes on this machine."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-
-import cv2
 
 from ..core.errors import ConfigError
 
@@ -16,8 +12,6 @@ MOST_THREADS = 1024
 _SIBLINGS = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
-_OPENCV_LOCK = threading.Lock()
-_opencv_before: list[int] = []  # for each block that keeps it single: its threads before the first
 
 
 def default_threads() -> int:
@@ -45,24 +39,6 @@ def checked_threads(threads: int | None) -> int:
             f"threads={threads} is out of range: take 1 to {MOST_THREADS}, or leave it out"
         )
     return threads
-
-
-@contextlib.contextmanager
-def opencv_kept_single() -> Iterator[None]:
-    """Let OpenCV work in the thread that calls it, until the last of such blocks has ended.
-
-    Its own pool would compete with the engine's; what OpenCV does here takes under a millisecond.
-    """
-    with _OPENCV_LOCK:
-        _opencv_before.append(_opencv_before[0] if _opencv_before else cv2.getNumThreads())
-        cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        with _OPENCV_LOCK:
-            before = _opencv_before.pop()
-            if not _opencv_before:
-                cv2.setNumThreads(before)
 
 
 def _siblings(number: int) -> str:

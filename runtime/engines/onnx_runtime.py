@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,9 +103,21 @@ class OnnxBackend(Backend):
             for dtype, shape in self._tensors[1].values()
         )
         self._bindings: dict[int, tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]] = {}
+        self._is_cpu = wanted == _CPU
+        self._planned: set[int] = set()  # the batch sizes that have run
 
     def _run(self, batch: Batch) -> Arrays:
         data = np.ascontiguousarray(batch)  # bound by its address
+        if self._is_cpu or len(data) in self._planned:
+            return self._ran(data)
+        # At the first run of a size the CUDA provider asks cuDNN for a plan of each convolution
+        # with what follows it, prints an error for each that has none, and takes another way.
+        with _still_log():
+            results = self._ran(data)
+        self._planned.add(len(data))
+        return results
+
+    def _ran(self, data: Batch) -> Arrays:
         results: dict[str, npt.NDArray[np.float32]]
         try:
             if self._is_bound:
@@ -170,8 +182,6 @@ def _opened_session(
     if provider != _CPU:
         # Else nodes that the provider does not take would run on the CPU without a word.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        # While a provider loads, whose library may be missing, the log of all sessions is still.
-        ort.set_default_logger_severity(_FATAL_ONLY)
     # The CUDA provider would multiply float32 numbers as TF32, which has FP16's ten bits, unasked.
     configured = provider, {"use_tf32": "0"} if provider == _CUDA else {}
     try:
@@ -182,7 +192,9 @@ def _opened_session(
                 ort.preload_dlls(directory="")
         # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
         data = path.read_bytes() if model is None else model
-        session = ort.InferenceSession(data, options, providers=[configured], enable_fallback=0)
+        # While a provider loads, whose library may be missing, all logs are still.
+        with contextlib.nullcontext() if provider == _CPU else _still_log():
+            session = ort.InferenceSession(data, options, providers=[configured], enable_fallback=0)
         session.disable_fallback()
         session._model_bytes = None  # noqa: SLF001  # else kept for a fall-back that is off
     except Exception as error:
@@ -204,9 +216,6 @@ def _opened_session(
             context=f"ONNX Runtime cannot open {path}",
             fix="export the bundle again",
         ) from error
-    finally:
-        if provider != _CPU:
-            ort.set_default_logger_severity(2)  # warnings, its own default
     loaded = session.get_providers()
     if loaded[0] != provider:
         raise _did_not_load(
@@ -215,6 +224,16 @@ def _opened_session(
             or Cause(f"ONNX Runtime took {sentence_list(loaded)}", "run motorvae-doctor"),
         )
     return session
+
+
+@contextlib.contextmanager
+def _still_log() -> Iterator[None]:
+    """Keep what ONNX Runtime logs of no session off standard error, but for what is fatal."""
+    ort.set_default_logger_severity(_FATAL_ONLY)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)  # warnings, its own default
 
 
 def _tensors(found: Iterable[ort.NodeArg]) -> Tensors:

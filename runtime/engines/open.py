@@ -1,84 +1,36 @@
-"""EngineRequest names an engine; open_engine opens a graph on it, wherever the graph lies."""
+"""open_engine opens a graph on the engine that a request names, wherever the graph lies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import TYPE_CHECKING
 
 from ..bundle.graph_key import GraphKey, Precision
 from ..bundle.load import Bundle
 from ..core.errors import BackendError, ConfigError, needed_for
 from ..core.spec import ModelSpec
 from .base import Backend, CpuRunner
-from .cuda.base import CudaLayer
 from .gpu_info import find_gpu
 from .open_graph import open_graph
-from .tensorrt.find import EnginePlan, check_engine, plan_from_file, usable_package
-from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName
+from .request import ONNX_RUNTIME, BackendName, EngineRequest
+from .tensorrt.package import TensorRTName
 from .trial.run import Limits, check_opening
 
-BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
+if TYPE_CHECKING:
+    from .cuda.base import CudaLayer
+    from .tensorrt.find import EnginePlan
 
-
-@dataclass(frozen=True)
-class EngineRequest:
-    """Which engine runs."""  # ConfigError where two of the settings contradict each other
-
-    backend: BackendName = "auto"
-    """auto: the first that fits of a TensorRT engine, a TensorRT-RTX engine, ONNX Runtime on the
-    GPU, and on the CPU ONNX Runtime, or for int8 OpenVINO where it is installed; the first line
-    says which, and why not those before it."""
-    rebuild: bool = False
-    """Build the engine again where it was built for another machine."""
-    trust: bool = False
-    """Run a TensorRT engine that neither this machine built nor a trusted key signed: whoever made
-    it can do anything that you can (docs/signing.md). Graphs are opened without a trial in a
-    process of its own."""
-    cuda_graph: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: recorded)")] = True
-    """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
-    graph; a line says so where that is not possible."""
-    precision: Precision | None = None
-    """Which of the bundle's graphs to run; by default fp16 for engines and fp32 otherwise. bf16 and
-    int8 are never chosen unasked."""
-    provider: str | None = None
-    """Run ONNX Runtime on this provider: cpu, cuda, tensorrt, or a full name; it is never replaced
-    silently."""
-    threads: int | None = None
-    """Threads of one run on a CPU; by default one for each core that this process may use, or, for
-    a camera, a single one where a short trial at the start shows that to be faster."""
-    outputs: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
-    """What the graph must give; all that its part can give where left out. No option: each command
-    knows what it needs."""
-
-    def __post_init__(self) -> None:
-        is_onnx = self.backend == "onnx" or self.provider is not None
-        named = f"--backend {self.backend} was asked for: leave one of them out"
-        if self.provider == "":
-            raise ConfigError("provider='': name one, such as cpu or cuda, or leave --provider out")
-        if self.provider is not None and self.backend not in {"auto", "onnx"}:
-            raise ConfigError(f"--provider is for ONNX Runtime, and {named}")
-        if self.threads is not None and self.backend in TENSORRT_PACKAGES:
-            raise ConfigError(f"--threads is for CPUs, and {named}")
-        if self.precision == "bf16" and is_onnx:
-            raise ConfigError(
-                "ONNX Runtime does not compute in bf16: use --backend openvino, or another "
-                "--precision"
-            )
-        if self.precision == "fp16" and self.backend == "openvino":
-            raise ConfigError(
-                "FP16 graphs are verified for TensorRT and ONNX Runtime only: take another "
-                "--precision for OpenVINO"
-            )
-        if self.rebuild and (is_onnx or self.backend == "openvino"):
-            raise ConfigError(
-                "--rebuild builds a TensorRT engine: leave it out, or --provider and --backend"
-            )
-
-
-ONNX_RUNTIME = EngineRequest(backend="onnx")
+__all__ = (
+    "ONNX_RUNTIME",
+    "BackendName",
+    "EngineRequest",
+    "GraphFile",
+    "open_cuda",
+    "open_engine",
+    "open_file",
+    "open_plan",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +64,8 @@ def open_engine(
     if isinstance(source, Bundle):
         entry = source.entry(key)
         if request.backend in {"tensorrt", "tensorrt-rtx"}:
+            from .tensorrt.find import check_engine, usable_package  # noqa: PLC0415  # as below
+
             package, gpu = usable_package(request.backend, find_gpu())
             _, plan = check_engine(source, entry, package, gpu, trust=request.trust)
             return open_engine(plan, key, request)
@@ -178,6 +132,8 @@ def open_plan(path: Path, name: TensorRTName, precision: Precision) -> Backend:
     It is a program that runs with the user's rights, who must have said that it may. Raises what
     `open_engine` does.
     """
+    from .tensorrt.find import plan_from_file, usable_package  # noqa: PLC0415  # as above
+
     package, gpu = usable_package(name, find_gpu())
     plan = plan_from_file(path, precision, package, gpu)
     from .tensorrt.engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from ..bundle.graph_key import GraphKey, Part, Precision
 from ..bundle.load import Bundle
@@ -21,26 +16,13 @@ from ..core.errors import (
     EngineFitError,
     MissingDependencyError,
 )
-from ..core.frame import NS_PER_MS
 from .base import Backend, CpuRunner
 from .gpu_info import Gpu, NoGpu, find_gpu
 from .open import EngineRequest, open_engine
-from .tensorrt.find import (
-    check_engine,
-    leanest_engine,
-    precisions_with_engine,
-    slower_int8,
-    usable_package,
-)
 from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, title_of
 
 Rebuild = Callable[[Bundle, Part, EngineRequest], Bundle]
 """Builds the engine of a package and precision again and returns the bundle as it is then."""
-
-_RUNS = 6
-_UNTIMED = 1
-_PAUSE_S = 0.003
-"""Between two frames of a camera the threads of an engine fall asleep, and so they must here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +33,8 @@ class SelectedEngine:
     precision: Precision
     passed_over: tuple[str, ...] = ()
     """One clause for each that came earlier in the order, with the reason."""
+    sha256: str = ""
+    """Of the graph's file; empty for an engine that is no graph."""
 
     @property
     def chosen(self) -> str:
@@ -115,6 +99,8 @@ class _Selection:
         if isinstance(gpu, NoGpu):
             self.passed_over.append(f"on a GPU: {gpu.reason}")
         else:
+            from .tensorrt.find import precisions_with_engine  # noqa: PLC0415  # needs a GPU
+
             for package in TENSORRT_PACKAGES:
                 has_engine = bool(precisions_with_engine(self.bundle, self.part, package))
                 try:
@@ -151,10 +137,12 @@ class _Selection:
         backend = open_engine(self.bundle, entry.key, request)
         if runner == "openvino" and not self.bundle.verified_in(entry, "OpenVINO"):
             backend.notes += ("this graph was not verified in OpenVINO when the bundle was made",)
-        return SelectedEngine(backend, precision, tuple(self.passed_over))
+        return SelectedEngine(backend, precision, tuple(self.passed_over), entry.sha256)
 
     def engine(self, name: TensorRTName, gpu: Gpu | NoGpu) -> SelectedEngine:
         """Open the first precision whose engine fits; else have the first built again, if asked."""
+        from .tensorrt.find import precisions_with_engine, usable_package  # noqa: PLC0415  # as above
+
         request = self.request
         present = precisions_with_engine(self.bundle, self.part, name)
         # Eight bits are only run when they are asked for.
@@ -193,12 +181,16 @@ class _Selection:
         """
         if precision != "int8":
             return ()
+        from .tensorrt.find import slower_int8  # noqa: PLC0415  # as above
+
         speed = slower_int8(bundle, self.part, package, gpu, self.request.outputs)
         return () if speed is None else (f"int8, which was asked for, as {speed.sentence}",)
 
     def _engine_of(
         self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
     ) -> SelectedEngine:
+        from .tensorrt.find import check_engine, leanest_engine  # noqa: PLC0415  # as above
+
         key = GraphKey(self.part, precision)
         entry = leanest_engine(bundle, key, package.name, self.request.outputs)
         manifest, plan = check_engine(bundle, entry, package, gpu, trust=self.request.trust)
@@ -215,38 +207,10 @@ class _Selection:
         return SelectedEngine(backend, manifest.precision, tuple(self.passed_over))
 
 
-def autotuned_engine(
-    open_with: Callable[[int | None], SelectedEngine], batch_shape: tuple[int, ...]
-) -> SelectedEngine:
-    """Open an encoder, and open it again with one thread where that is faster.
-
-    Runs that follow each other at once say nothing of a camera: between its frames threads fall
-    asleep, and to wake them can take longer than the work that they take over. The note of the
-    faster one says what was measured; the other is closed. `open_with` opens the encoder with a
-    number of threads, by default all that there are; (N, 1, S, S) is a frame of each camera.
-    """
-    every = open_with(None)
-    threads = every.backend.threads
-    if threads is None or threads == 1:
-        return every
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(every.backend)
-        one = open_with(1)
-        stack.enter_context(one.backend)
-        batch = np.zeros(batch_shape, every.backend.input_dtype)
-        taken_ns = np.empty((_UNTIMED + _RUNS, 2))
-        pair = enumerate((every.backend, one.backend))
-        for turn, (column, backend) in itertools.product(range(len(taken_ns)), pair):
-            time.sleep(_PAUSE_S)
-            began_ns = time.monotonic_ns()
-            backend.run(batch)
-            taken_ns[turn, column] = time.monotonic_ns() - began_ns
-        every_ms, one_ms = np.median(taken_ns[_UNTIMED:], axis=0) / NS_PER_MS
-        kept, other = (one, every) if one_ms < every_ms else (every, one)
-        stack.pop_all()
-        other.backend.close()
-    kept.backend.notes += (
-        f"{kept.backend.threads} thread{'s' if kept is every else ''}, as frames with pauses "
-        f"between them took {one_ms:.1f} ms with 1 and {every_ms:.1f} ms with {threads}",
-    )
-    return kept
+def is_for_cpu(request: EngineRequest) -> bool:
+    """Whether what is asked for certainly runs on the CPU."""
+    if request.provider is not None:
+        return request.provider.lower() in {"cpu", "cpuexecutionprovider"}
+    if request.backend == "auto":
+        return isinstance(find_gpu(), NoGpu)
+    return request.backend in {"onnx", "openvino"}

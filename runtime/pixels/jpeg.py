@@ -10,7 +10,8 @@ import simplejpeg
 
 from ..core.errors import ImageError
 from ..core.spec import Color
-from .orientation import JPEG_SCAN, Pixels, jpeg_segments
+from .jpeg_segments import JPEG_SCAN, jpeg_segments
+from .orientation import Pixels
 
 _DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
 """Words of libjpeg-turbo for damage; its other warnings may be about an encoder's habit."""

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .jpeg_segments import jpeg_segments
+
 Pixels = npt.NDArray[np.uint8]
 
 UPRIGHT = 1
@@ -16,10 +18,8 @@ EXIF_START = b"Exif\0\0"
 TiffValue = tuple[int, int]  # a number, and where it lies
 _ORIENTATION = 0x0112
 _WIDTHS = {1: 1, 3: 2, 4: 4}  # bytes of BYTE, SHORT and LONG
-_MOST_ENTRIES, _MOST_DIRECTORIES, _MOST_MARKERS = 1000, 1000, 4096
-JPEG_SCAN = 0xDA
-_APP1, _END = 0xE1, 0xD9
-_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}  # TEM, RST0 to RST7, SOI
+_MOST_ENTRIES, _MOST_DIRECTORIES = 1000, 1000
+_APP1 = 0xE1
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
@@ -56,31 +56,6 @@ def orientation_of_jpeg(data: bytes) -> int:
         if marker == _APP1 and data[start : start + len(EXIF_START)] == EXIF_START:
             return orientation_of_exif(data[start:end])
     return UPRIGHT
-
-
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of the content of each segment of a JPEG, up to its first scan's.
-
-    Ends early where the bytes are no JPEG, are cut short, or hold more markers than any camera
-    writes (ITU-T T.81, annex B).
-    """
-    place = 2
-    for _ in range(_MOST_MARKERS):
-        if place + 4 > len(data) or data[place] != 0xFF:
-            return
-        marker = data[place + 1]
-        if marker == 0xFF:  # fill byte
-            place += 1
-        elif marker in _WITHOUT_LENGTH:
-            place += 2
-        elif marker == _END:
-            return
-        else:
-            end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-            yield marker, place + 4, min(end, len(data))
-            if marker == JPEG_SCAN:
-                return
-            place = max(end, place + 4)
 
 
 def orientation_of_exif(data: bytes) -> int:

@@ -6,11 +6,14 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
-from .orientation import Pixels
 from .window import LARGEST_CANVAS
+
+if TYPE_CHECKING:
+    from .orientation import Pixels
 
 MAX_PICTURE = 200.0
 """Megapixels. The largest sensors of phones have as many, those of cameras 150."""

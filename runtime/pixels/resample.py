@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from PIL import Image
 
 from ..core.spec import Interpolation
 
@@ -20,11 +19,6 @@ Averages = npt.NDArray[np.uint16]
 PER_LEVEL = 256  # averages are uint16 and count so many parts of a level
 LARGEST_RATIO = 128
 """FFmpeg's filters have at most 256 taps."""
-_PILLOW = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 class _Scalers(threading.local):
@@ -44,9 +38,10 @@ def resized(plane: Plane, height: int, width: int, interpolation: Interpolation)
     if interpolation == "bilinear-no-antialias":
         found = cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.multiply(found, PER_LEVEL, dtype=np.uint16)
-    image = Image.fromarray(np.ascontiguousarray(plane))
-    scaled = image.resize((width, height), _PILLOW[interpolation])
-    return np.multiply(np.asarray(scaled, np.uint8), PER_LEVEL, dtype=np.uint16)
+    from .files.pillow_filters import filtered  # noqa: PLC0415  # few models ask for it
+
+    scaled = filtered(plane, height, width, interpolation)
+    return np.multiply(scaled, PER_LEVEL, dtype=np.uint16)
 
 
 def averaged(plane: Plane, height: int, width: int) -> Averages:

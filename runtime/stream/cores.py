@@ -48,13 +48,21 @@ class Cores:
 
     @contextlib.contextmanager
     def placing(self) -> Iterator[None]:
-        """Place the threads that an engine begins within the block, and no others any more."""
-        before = _threads()
-        yield
-        workers = sorted(_threads() - before)
+        """Place the threads that the calling one begins within the block: an engine's workers.
+
+        They are known by the name that they inherit, as others begin threads meanwhile.
+        """
+        name = _Name(f"place {threading.get_native_id()}")
+        try:
+            yield
+            workers = name.inherited()
+        finally:
+            name.restore()
         taken = self._cpus[: min(len(workers), len(self._cpus) - 1)]
-        self._own = set(self._cpus) - set(taken) if taken else set()
-        for place, worker in enumerate(workers if taken else ()):
+        if not taken:
+            return
+        self._own = set(self._cpus) - set(taken)
+        for place, worker in enumerate(workers):
             with contextlib.suppress(OSError):  # it has ended, or a container forbids it
                 os.sched_setaffinity(worker, {taken[place % len(taken)]})
             self._raise(worker)
@@ -127,14 +135,35 @@ class Cores:
         self._raised.add(thread or threading.get_native_id())
 
 
+class _Name:
+    """A name of the calling thread as the kernel has it (comm of proc(5)), until `restore`."""
+
+    def __init__(self, name: str) -> None:
+        self._id, self._name, self._before = threading.get_native_id(), name, ""
+        with contextlib.suppress(OSError):  # no such files here: then no thread has it
+            own = _TASKS / str(self._id) / "comm"
+            self._before = own.read_text(encoding="utf-8", errors="replace").strip()
+            own.write_text(name, encoding="ascii")
+
+    def inherited(self) -> list[int]:
+        """Return the other threads that have the name, and give them the one before."""
+        found = []
+        for comm in sorted(_TASKS.glob("*/comm"), key=lambda path: int(path.parent.name)):
+            with contextlib.suppress(OSError):  # it has ended
+                has_it = comm.read_text(encoding="utf-8", errors="replace").strip() == self._name
+                if has_it and int(comm.parent.name) != self._id:
+                    found.append(int(comm.parent.name))
+                    comm.write_text(self._before, encoding="utf-8")
+        return found
+
+    def restore(self) -> None:
+        """Give the thread its name back."""
+        if self._before:
+            with contextlib.suppress(OSError):
+                (_TASKS / str(self._id) / "comm").write_text(self._before, encoding="utf-8")
+
+
 def _make_ordinary(thread: int) -> None:
     with contextlib.suppress(OSError):
         policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(thread, policy, os.sched_param(0))
-
-
-def _threads() -> set[int]:
-    try:
-        return {int(name) for name in os.listdir(_TASKS)}  # noqa: PTH208  # names alone are needed
-    except OSError:
-        return set()

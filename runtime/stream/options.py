@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
@@ -14,10 +14,12 @@ from ..core.command import ValuesLike
 from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..core.spec import Matrix
-from ..engines.open import EngineRequest
+from ..engines.request import EngineRequest
 from ..pixels.picture import MAX_PICTURE
-from ..sources.base import CaptureRequest
 from ..sources.spec import SourceSpec, Transport
+
+if TYPE_CHECKING:
+    from ..sources.base import CaptureRequest
 
 OODMode = Literal["both", "mu", "none"]
 Latency = Literal["lowest", "balanced", "economy"]
@@ -132,6 +134,8 @@ class StreamOptions:
     @property
     def capture_request(self) -> CaptureRequest:
         """What is asked of every camera."""
+        from ..sources.base import CaptureRequest  # noqa: PLC0415  # --help needs no OpenCV
+
         return CaptureRequest(
             mode=Mode(self.width, self.height, self.fps, self.fourcc),
             accept_mode=self.accept_mode,

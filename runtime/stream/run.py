@@ -10,23 +10,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
-from ..bundle.graph_key import OUTPUTS
 from ..bundle.load import Bundle
 from ..core.errors import ConfigError, MotorVAEError, OutputError, SourceError
 from ..core.lifecycle import Closing
 from ..core.row import Row, RunFacts
-from ..engines.cpu_threads import opencv_kept_single
-from ..engines.select import Rebuild, SelectedEngine, autotuned_engine, select_engine
-from ..ood.detector import usable_detector
+from ..core.spec import ModelSpec
+from ..engines.opencv_threads import opencv_kept_single
+from ..engines.select import Rebuild, select_engine
+from ..ood.detector import OODDetector, usable_detector
 from ..sinks.fanout import SinkFanout, SinkReport
 from ..sinks.open import SinkClass, check_output, check_view, locked_outputs, open_sinks
 from ..sources.base import FrameSource
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .capture_thread import CaptureThread
-from .cores import Cores
 from .encode_loop import LatentStream, Reconstruction
 from .mailbox import Mailbox, Mailboxes
+from .opening import EncoderOpening
 from .options import StreamOptions, check_stream_options
 from .stats import StreamStats, StreamSummary
 
@@ -53,6 +53,7 @@ class Stream(Closing, Iterator[Row]):
         outputs: Where rows go as well.
         rebuild: What `rebuild` in the options calls; see `select_engine`.
         view: What opens the view that the options ask for, in place of the usual one.
+        opening: The encoder, where it is being opened already; it is closed with the stream.
 
     Attributes:
         cameras: Names of the sources; `Row.camera` is one of them.
@@ -78,6 +79,7 @@ class Stream(Closing, Iterator[Row]):
         outputs: Sequence[str] = (),
         rebuild: Rebuild | None = None,
         view: SinkClass | None = None,
+        opening: EncoderOpening | None = None,
     ) -> None:
         check_stream_options(options)
         if len({*outputs}) < len(outputs):
@@ -93,41 +95,39 @@ class Stream(Closing, Iterator[Row]):
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked_outputs(outputs, options.view))
             stack.enter_context(opencv_kept_single())
-            source_specs = [options.source_spec(text) for text in options.camera]
-            choice, cores = _encoder(options, bundle, source_specs, rebuild)
-            backend = stack.enter_context(choice.backend)
-            ood, remarks = None, []
-            if options.ood != "none":
-                ood, remark = usable_detector(bundle, ood_above=options.ood_above)
-                remarks.append(remark)
-            reconstruction, pictures = None, options.view is not None
-            if (every := options.every()) is not None:
-                selected = select_engine(bundle, "decoder", options.engine, rebuild)
-                decoder = stack.enter_context(selected.backend)
-                size = spec.latent_size
-                reconstruction = Reconstruction(decoder, every, size, ood, pictures=pictures)
-            self._encoder = LatentStream(
-                backend,
-                spec,
-                len(source_specs),
-                ood=ood,
-                reconstruction=reconstruction,
-                max_age_ms=options.max_age_ms,
-                pictures=pictures,
-                cores=cores,
-            )
+            if opening is None:
+                specs = [options.source_spec(text) for text in options.camera]
+                opening = EncoderOpening(bundle, options, specs, rebuild)
+            stack.enter_context(opening)
+            self._cores = cores = opening.cores
             self._mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
             self._captures: list[CaptureThread] = []
             self._sources = sources = list[FrameSource]()
-            for source_spec in source_specs:
-                source = open_source(source_spec, replace(options.capture_request, spec=spec))
-                sources.append(source)
-                mailbox = _mailbox(self._mailboxes, source, options)
-                freeze_after_s = options.freeze_after_s(can_reconnect=source.can_reconnect)
-                capture = CaptureThread(
-                    source, mailbox, spec, freeze_after_s=freeze_after_s, cores=cores
-                )
-                self._captures.append(stack.enter_context(capture))
+            with contextlib.ExitStack() as cameras:
+                try:
+                    ood, remarks = None, []
+                    if options.ood != "none":
+                        ood, remark = usable_detector(bundle, ood_above=options.ood_above)
+                        remarks.append(remark)
+                    for source_spec in opening.specs:
+                        cameras.enter_context(self._opened_camera(source_spec, options, spec))
+                except MotorVAEError:
+                    opening.check()  # of two errors that of the encoder is named, as ever
+                    raise
+                choice = opening.result()
+                backend = stack.enter_context(choice.backend)
+                stack.enter_context(cameras.pop_all())  # cameras are released before the encoder
+            reconstruction = _reconstruction(stack, bundle, options, rebuild, ood)
+            self._encoder = LatentStream(
+                backend,
+                spec,
+                len(opening.specs),
+                ood=ood,
+                reconstruction=reconstruction,
+                max_age_ms=options.max_age_ms,
+                pictures=options.view is not None,
+                cores=cores,
+            )
             facts = RunFacts(
                 model=spec,
                 cameras=tuple(box.name for box in self._mailboxes.boxes),
@@ -147,6 +147,19 @@ class Stream(Closing, Iterator[Row]):
         self.expected = None if expected == math.inf else int(expected)
         self.outputs = tuple(sink.name for sink in sinks)
         self.set_aside = tuple((one.name, one.set_aside_as) for one in sinks if one.set_aside_as)
+
+    def _opened_camera(
+        self, source_spec: SourceSpec, options: StreamOptions, spec: ModelSpec
+    ) -> CaptureThread:
+        """Open a camera and note it; the thread that reads it closes it."""
+        source = open_source(source_spec, replace(options.capture_request, spec=spec))
+        self._sources.append(source)
+        freeze_after_s = options.freeze_after_s(can_reconnect=source.can_reconnect)
+        mailbox = _mailbox(self._mailboxes, source, options)
+        self._captures.append(
+            CaptureThread(source, mailbox, spec, freeze_after_s=freeze_after_s, cores=self._cores)
+        )
+        return self._captures[-1]
 
     @property
     def stats(self) -> StreamStats:
@@ -287,43 +300,21 @@ class Stream(Closing, Iterator[Row]):
         raise SourceError(f"{', '.join(summary.cameras)} holds no frame: name another source")
 
 
-def _encoder(
-    options: StreamOptions, bundle: Bundle, specs: Sequence[SourceSpec], rebuild: Rebuild | None
-) -> tuple[SelectedEngine, Cores]:
-    """Open the encoder; where frames come with pauses, with the threads that suit those."""
-    needed = OUTPUTS["encoder"] if options.ood == "both" else ("mu",)
-    request = replace(options.engine, outputs=needed)
-    is_paced = any(spec.live for spec in specs)
-    # Of several cameras, threads that run first would keep all cores from everybody else.
-    is_first = is_paced and options.latency == "lowest" and len(specs) == 1
-    cores = Cores(first=is_first)
-
-    def open_with(threads: int | None) -> SelectedEngine:
-        return select_engine(bundle, "encoder", replace(request, threads=threads), rebuild)
-
-    def open_placed(threads: int | None) -> SelectedEngine:
-        with cores.placing():
-            return open_with(threads)
-
-    if not is_paced:
-        return open_with(request.threads), cores
-    if options.latency == "economy":
-        opened = open_with(request.threads)
-        if request.threads is None and (opened.backend.threads or 1) > 1:
-            opened.backend.close()
-            opened = open_with(1)
-        return opened, cores
-    if request.threads is not None:
-        return open_placed(request.threads), cores
-    cores.bind()
-    try:
-        shape = (len(options.camera), *bundle.spec.input_shape)
-        chosen = autotuned_engine(open_placed, shape)
-    finally:
-        cores.release()
-    if chosen.backend.threads == 1:
-        cores.place_nothing()
-    return chosen, cores
+def _reconstruction(
+    stack: contextlib.ExitStack,
+    bundle: Bundle,
+    options: StreamOptions,
+    rebuild: Rebuild | None,
+    ood: OODDetector | None,
+) -> Reconstruction | None:
+    """Open the decoder where the options ask for reconstructions; `stack` closes it."""
+    every = options.every()
+    if every is None:
+        return None
+    decoder = select_engine(bundle, "decoder", options.engine, rebuild).backend
+    stack.enter_context(decoder)
+    size, pictures = bundle.spec.latent_size, options.view is not None
+    return Reconstruction(decoder, every, size, ood, pictures=pictures)
 
 
 def _mailbox(mailboxes: Mailboxes, source: FrameSource, options: StreamOptions) -> Mailbox:

@@ -44,7 +44,7 @@ def write_form(
     name = f"{graph}.fp16.onnx" if precision == "fp16" else f"{graph}.onnx"
     model = ir.load(bundle / name)
     if variant == "phases":
-        phases_from_decoder(model, everywhere=True)
+        phases_from_decoder(model, "tensorrt")
     if precision == "int8":
         held = np.load(bundle / "verification.npz")
         given = held["mu"] if graph == "decoder" else input_from_pixels(held["images"][:, None])

@@ -59,6 +59,10 @@ class StandIn:
         """Leave so much memory, of the device and page-locked together."""
         self._library.stand_in_limit(ctypes.c_size_t(size_bytes))
 
+    def take_contexts_from_handles(self, *, on: bool = True) -> None:
+        """Let calls with a stream, an event or a graph do without a context that is current."""
+        self._library.stand_in_contexts_from_handles(ctypes.c_int(on))
+
     def only(self, reason: str) -> None:
         """Go on: this is the stand-in."""
 
@@ -113,6 +117,7 @@ def stand_in() -> Iterator[StandIn | RealDriver]:
         pytest.fail("libcuda.so.1 is not the stand-in driver: run these by `make test-driver`")
     it = StandIn(library)
     it.fail("", 0)
+    it.take_contexts_from_handles(on=False)
     it.limit(ROOM_BYTES)
     before = (it.live(), it.context_depth, it.pageable_copies, it.abandoned)
     yield it

@@ -19,6 +19,7 @@
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 struct object *objects;
 long pageable_copies, abandoned;
+int from_handles; /* whether a handle stands for its context */
 static struct object *primary;
 static long live[KINDS], created[KINDS];
 static size_t used, limit = (size_t)1 << 30;
@@ -303,6 +304,9 @@ void stand_in_limit(size_t bytes) { limit = used + bytes; }
 void stand_in_fail(const char *function, int code) {
     snprintf(fault_name, sizeof fault_name, "%s", function), fault_code = code;
 }
+
+/* Whether calls with a handle need no context that is current. */
+void stand_in_contexts_from_handles(int whether) { from_handles = whether; }
 
 /* Frees what a test leaked on purpose. */
 void stand_in_sweep(void) {

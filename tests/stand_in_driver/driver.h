@@ -37,6 +37,7 @@ struct object { /* whatever has a handle: the object's address, or that of its m
 extern pthread_mutex_t lock;
 extern struct object *objects;
 extern long pageable_copies, abandoned;
+extern int from_handles;
 
 void unlock(int *unused);
 CUresult entered(const char *function);
@@ -64,3 +65,6 @@ void *stub_symbol(const char *name, int version);
     PASS(entered(__func__))
 /* The same for what needs a context on this thread. */
 #define ENTER_CONTEXT ENTER; PASS(in_context())
+/* The same for what has the handle of a stream, an event or a graph. A driver may take the context
+ * from that: an H200's, 580.159.04, refused not all of these calls on a thread without one. */
+#define ENTER_HANDLE ENTER; if (!from_handles) PASS(in_context())

@@ -107,6 +107,9 @@ class RealDriver:
     def limit(self, _size_bytes: int) -> None:
         self.only("its memory cannot be limited")
 
+    def take_contexts_from_handles(self, *, on: bool = True) -> None:
+        """Nothing: it does so or not."""
+
     def only(self, reason: str) -> None:
         """Skip what only the stand-in can show."""
         pytest.skip(f"{SKIPPED}{reason}")

@@ -42,10 +42,10 @@ void drain_all(void) {
         if (it->kind == STREAM) drain(it);
 }
 
-/* The stream of a handle, if it belongs to the context that is current. */
+/* The stream of a handle, if it belongs to the context that is current, or needs none. */
 static struct object *usable(CUstream handle) {
     struct object *stream = find(STREAM, handle);
-    return stream && stream->context == current() ? stream : NULL;
+    return stream && (from_handles || stream->context == current()) ? stream : NULL;
 }
 
 CUresult start(CUstream handle, struct op op) {
@@ -65,22 +65,22 @@ CUresult copy(unsigned long long to, unsigned long long from, size_t bytes, CUst
 }
 
 CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     return copy(to, AT(from), bytes, stream);
 }
 
 CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     return copy(AT(to), from, bytes, stream);
 }
 
 CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     return copy(to, from, bytes, stream);
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     NEED(reachable(to, bytes), CUDA_ERROR_INVALID_VALUE);
     return start(stream, (struct op){.what = FILL, .to = to, .bytes = bytes, .value = value});
 }
@@ -116,7 +116,7 @@ CUresult recordable(void) {
 }
 
 CUresult cuStreamSynchronize(CUstream handle) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *stream = usable(handle);
     NEED(stream, CUDA_ERROR_INVALID_HANDLE);
     if (stream->capturing) return recordable();
@@ -151,7 +151,7 @@ CUresult cuEventDestroy(CUevent handle) {
 }
 
 CUresult cuEventRecord(CUevent handle, CUstream stream) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *event = find(EVENT, handle), *on = usable(stream);
     NEED(event && on, CUDA_ERROR_INVALID_HANDLE);
     event->state = on->capturing ? CAPTURED : PENDING, event->stream = on;
@@ -160,7 +160,7 @@ CUresult cuEventRecord(CUevent handle, CUstream stream) {
 }
 
 CUresult cuEventSynchronize(CUevent handle) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *event = find(EVENT, handle);
     NEED(event, CUDA_ERROR_INVALID_HANDLE);
     NEED(event->state != CAPTURED, CUDA_ERROR_CAPTURED_EVENT);
@@ -170,12 +170,12 @@ CUresult cuEventSynchronize(CUevent handle) {
 CUresult cuEventQuery(CUevent handle) { return cuEventSynchronize(handle); }
 
 CUresult cuEventElapsedTime(float *ms, CUevent start_handle, CUevent end_handle) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *events[] = {find(EVENT, start_handle), find(EVENT, end_handle)};
     for (int i = 0; i < 2; i++) {
         NEED(events[i] && events[i]->state != NEVER, CUDA_ERROR_INVALID_HANDLE);
         NEED(!(events[i]->flags & CU_EVENT_DISABLE_TIMING), CUDA_ERROR_INVALID_HANDLE);
-        NEED(events[i]->state != CAPTURED, CUDA_ERROR_CAPTURED_EVENT);
+        NEED(events[i]->state != CAPTURED, CUDA_ERROR_INVALID_VALUE); /* so an H200's, 580.159.04 */
         NEED(events[i]->state == PASSED, CUDA_ERROR_NOT_READY);
     }
     *ms = (float)(events[1]->passed_ms - events[0]->passed_ms);
@@ -191,7 +191,7 @@ CUresult cuEventElapsedTime(float *ms, CUevent start_handle, CUevent end_handle)
 /* --- Capture and graphs ----------------------------------------------------------------------- */
 
 CUresult cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *stream = usable(handle);
     NEED(stream && mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, CUDA_ERROR_INVALID_VALUE);
     NEED(!stream->capturing, CUDA_ERROR_ILLEGAL_STATE);
@@ -201,7 +201,7 @@ CUresult cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {
 }
 
 CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *stream = usable(handle);
     *graph = NULL;
     NEED(stream && stream->capturing, CUDA_ERROR_ILLEGAL_STATE);
@@ -216,7 +216,7 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph) {
 }
 
 CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *status) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *stream = usable(handle);
     NEED(stream, CUDA_ERROR_INVALID_HANDLE);
     *status = stream->invalidated ? CU_STREAM_CAPTURE_STATUS_INVALIDATED
@@ -233,7 +233,7 @@ CUresult cuGraphGetNodes(CUgraph handle, CUgraphNode *nodes, size_t *count) {
 }
 
 CUresult cuGraphInstantiate(CUgraphExec *executable, CUgraph handle, unsigned long long flags) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *graph = find(GRAPH, handle);
     NEED(graph && !flags, CUDA_ERROR_INVALID_VALUE);
     struct object *it = new_object(GRAPH_EXEC, 0);
@@ -243,7 +243,7 @@ CUresult cuGraphInstantiate(CUgraphExec *executable, CUgraph handle, unsigned lo
 }
 
 CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream) {
-    ENTER_CONTEXT;
+    ENTER_HANDLE;
     struct object *graph = find(GRAPH_EXEC, handle), *on = usable(stream);
     NEED(graph && on, CUDA_ERROR_INVALID_HANDLE);
     append(on->capturing ? &on->captured : &on->ops, graph->ops.list, graph->ops.count);

@@ -135,7 +135,9 @@ def test_an_event_of_a_capture_has_no_time(layer: Any) -> None:
 
         layer.capture(enqueue).launch()
         layer.synchronize()
-        with pytest.raises(BackendError, match="CAPTURED_EVENT: record events outside"):
+        with pytest.raises(
+            BackendError, match=r"_(INVALID_VALUE|CAPTURED_EVENT): record events ou"
+        ):
             layer.elapsed_ms(event, event)
 
 

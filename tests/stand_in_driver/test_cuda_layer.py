@@ -174,15 +174,16 @@ def test_device_memory_holds_something(layer: Any, size_bytes: int) -> None:
         layer.allocate(size_bytes)
 
 
-def test_events_keep_time(layer: Any) -> None:
+def test_events_keep_time(layer: Any, stand_in: StandIn) -> None:
     with layer.current():
         host, memory = layer.pinned((1 << 20,)), layer.allocate(4 << 20)
         start, end = layer.event(), layer.event()
         layer.record(start)
         layer.copy_in(memory, host)
         layer.record(end)
-        with pytest.raises(BackendError, match="CUDA_ERROR_NOT_READY: call synchronize first"):
-            layer.elapsed_ms(start, end)
+        if stand_in.waits:  # a GPU may be done by now
+            with pytest.raises(BackendError, match="CUDA_ERROR_NOT_READY: call synchronize first"):
+                layer.elapsed_ms(start, end)
         layer.synchronize()
         elapsed_ms = layer.elapsed_ms(start, end)
         assert isinstance(elapsed_ms, float)

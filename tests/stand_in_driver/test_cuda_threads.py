@@ -51,9 +51,11 @@ def round_trip(layer: Any, value: float) -> float:
         return float(got[0])
 
 
+@pytest.mark.parametrize("strict", [True, False], ids=["strict driver", "lenient driver"])
 def test_without_its_context_every_call_says_so(
-    layer: Any, threads: list[ThreadPoolExecutor], stand_in: StandIn
+    layer: Any, threads: list[ThreadPoolExecutor], stand_in: StandIn, *, strict: bool
 ) -> None:
+    stand_in.take_contexts_from_handles(on=not strict)
     with layer.current():
         host, memory = layer.pinned((1,)), layer.allocate(4)
         event = layer.event()

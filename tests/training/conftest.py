@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.loop import losses
@@ -32,6 +33,13 @@ def _one_thread() -> Iterator[None]:
 def _on_one_thread() -> Iterator[None]:
     with _one_thread():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _rank_forgotten() -> Iterator[None]:
+    """Lightning keeps the rank that a trainer had, for all that this process trains later."""
+    yield
+    rank_zero_only.rank = 0
 
 
 @pytest.fixture(scope="session")

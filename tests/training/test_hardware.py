@@ -49,9 +49,10 @@ def test_auto_takes_bf16_only_where_the_hardware_has_it() -> None:
         precision_from_options("16-mixed", on_cuda=False, on_cpu=True)
 
 
-def test_channels_last_goes_with_16_bit() -> None:
+def test_channels_last_is_for_the_cpu_and_for_16_bit() -> None:
     assert layout_of("bf16-mixed") == torch.channels_last
-    assert layout_of("32-true") == torch.contiguous_format
+    assert layout_of("32-true") == torch.channels_last
+    assert layout_of("32-true", "cuda") == layout_of("32-true", "mps") == torch.contiguous_format
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -44,25 +46,28 @@ def trainer_from_options(
         devices = str(started.here)
         nodes = started.ranks // started.here if nodes == 1 else nodes
     try:
-        trainer = Trainer(
-            accelerator=options.accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            strategy=options.strategy,
-            precision=cast("Literal['32-true', 'bf16-mixed', '16-mixed']", precision),
-            max_epochs=-1,  # the schedule says when it is over
-            default_root_dir=folder,  # where callbacks write that have no other place
-            logger=list(loggers),
-            callbacks=callbacks,
-            plugins=[ResumeFileIO(run)],
-            enable_checkpointing=callbacks is not None,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-            use_distributed_sampler=False,
-            sync_batchnorm=sync_batchnorm,
-        )
+        with warnings.catch_warnings():
+            # --accelerator cpu on a machine with a GPU: the user has chosen.
+            warnings.filterwarnings("ignore", "GPU available but not used", PossibleUserWarning)
+            trainer = Trainer(
+                accelerator=options.accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=options.strategy,
+                precision=cast("Literal['32-true', 'bf16-mixed', '16-mixed']", precision),
+                max_epochs=-1,  # the schedule says when it is over
+                default_root_dir=folder,  # where callbacks write that have no other place
+                logger=list(loggers),
+                callbacks=callbacks,
+                plugins=[ResumeFileIO(run)],
+                enable_checkpointing=callbacks is not None,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                log_every_n_steps=1,
+                use_distributed_sampler=False,
+                sync_batchnorm=sync_batchnorm,
+            )
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         raise ConfigError(f"{asked}: {error}") from error
     if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):

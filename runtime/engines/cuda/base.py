@@ -17,13 +17,16 @@ from ...core.lifecycle import Closing
 HostArray = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.uint8))
-_NEXT_STEPS = {
+_READING_EVENTS = "reading two events"
+_NEXT_STEPS: dict[str | tuple[str, str], str] = {  # by the error, or by what was tried and it
     "CUDA_ERROR_OUT_OF_MEMORY": "close other programs that use the GPU, or take a smaller batch",
     "CUDA_ERROR_NO_DEVICE": "nvidia-smi lists the GPUs; CUDA_VISIBLE_DEVICES may hide them",
     "CUDA_ERROR_INVALID_DEVICE": "nvidia-smi lists the GPUs, which count from 0",
     "CUDA_ERROR_NOT_READY": "call synchronize first",
     "CUDA_ERROR_INVALID_HANDLE": "record both events on this layer's stream, and synchronize",
     "CUDA_ERROR_CAPTURED_EVENT": "record events outside of what is captured",
+    # What an H200's driver 580 answers instead; without a capture its handles are ours and valid.
+    (_READING_EVENTS, "CUDA_ERROR_INVALID_VALUE"): "record events outside of what is captured",
     "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED": "allocate and synchronize before what is captured",
     "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED": "allocate and synchronize before what is captured",
 }
@@ -48,6 +51,8 @@ class CudaLayer(Closing):
 
     A context belongs to a thread only while it is current there: whatever happens inside
     `current()` may happen on any thread, one at a time; all calls but `close` and `name` need it.
+    The layer looks itself: some drivers take the context from a stream's or an event's handle, and
+    would do without on one machine what they refuse on another.
     Copies are between arrays of `pinned`, or C-contiguous parts of them, and the start of memory
     of `allocate` that is large enough. Anything else, and what the driver refuses, is a
     BackendError with what was tried and the next step. Memory, events and graphs live until
@@ -116,43 +121,41 @@ class CudaLayer(Closing):
         if size_bytes < 1:
             raise BackendError(f"{size_bytes} bytes of device memory hold nothing: give 1 or more")
         doing = f"allocating {size_bytes} bytes of device memory"
-        self._check_current(doing)
-        memory = self._call(doing, self._new_memory, size_bytes)
+        memory = self._call_in_context(doing, self._new_memory, size_bytes)
         self._memory[int(memory)] = memory, size_bytes
         return int(memory)
 
     def copy_in(self, device: int, host: HostArray) -> None:
         """Start a copy from an array of `pinned`, or a part of one, to the device."""
         address = self._checked_address(device, host)
-        self._call(f"copying {host.nbytes} bytes to the GPU", self._copy_in, device, host, address)
+        doing = f"copying {host.nbytes} bytes to the GPU"
+        self._call_in_context(doing, self._copy_in, device, host, address)
 
     def copy_out(self, host: HostArray, device: int) -> None:
         """Start a copy from the device to an array of `pinned`, or a part of one."""
         address = self._checked_address(device, host, writes=True)
         doing = f"copying {host.nbytes} bytes from the GPU"
-        self._call(doing, self._copy_out, device, host, address)
+        self._call_in_context(doing, self._copy_out, device, host, address)
 
     def synchronize(self) -> None:
         """Wait until the stream has done all that was started; raise where some of it failed."""
-        self._check_open()
-        self._call("waiting for the GPU", self._synchronize)
+        self._call_in_context("waiting for the GPU", self._synchronize)
 
     def event(self) -> int:
         """Return the number of a new event that keeps time."""
-        self._check_current("creating an event")
-        self._events.append(self._call("creating an event", self._new_event))
+        self._events.append(self._call_in_context("creating an event", self._new_event))
         return len(self._events) - 1
 
     def record(self, event: int) -> None:
         """Let the stream note the time in `event` when it gets there."""
-        self._check_open()
-        self._call("recording an event", self._record, self._events[event])
+        self._check_open()  # which forgets the events
+        self._call_in_context("recording an event", self._record, self._events[event])
 
     def elapsed_ms(self, start: int, end: int) -> float:
         """Return the milliseconds between two events, recorded outside `capture` and passed."""
         self._check_open()
         events = self._events[start], self._events[end]
-        return float(self._call("reading two events", self._elapsed_ms, *events))
+        return float(self._call_in_context(_READING_EVENTS, self._elapsed_ms, *events))
 
     def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
         """Record what `enqueue` starts on the stream, without running it.
@@ -160,7 +163,7 @@ class CudaLayer(Closing):
         A MissingDependencyError where cuda-bindings is not installed, and a BackendError where
         something cannot be recorded, or nothing was started. After any error the stream is usable.
         """
-        self._check_open()
+        self._check_current("recording a CUDA graph")
         graph = self._new_graph(enqueue)
         self._graphs = [*(kept for kept in self._graphs if not kept.closed), graph]
         return graph
@@ -182,6 +185,10 @@ class CudaLayer(Closing):
     def _call(self, doing: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call the package's function, or a method below; raise `_error` where it refuses."""
 
+    def _call_in_context(self, doing: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        self._check_current(doing)
+        return self._call(doing, function, *arguments)
+
     @abc.abstractmethod
     def _open(self, doing: str, device: int) -> None:
         """Start the driver, retain the GPU's primary context, and create the stream in it."""
@@ -199,7 +206,7 @@ class CudaLayer(Closing):
             raise BackendError(f"{self.name}: the device layer was closed: open it again")
 
     def _check_current(self, doing: str) -> None:
-        """Raise where the context is not current: in another one, all would seem to go well."""
+        """Raise where the context is not current: with some drivers all would seem to go well."""
         self._check_open()
         if not self._is_current():
             raise self._error(doing, "CUDA_ERROR_INVALID_CONTEXT")
@@ -236,7 +243,7 @@ class CudaLayer(Closing):
 
     def _error(self, doing: str, answer: str) -> BackendError:
         """Return the error for a call that the driver refused with the error of this name."""
-        step = _NEXT_STEPS.get(answer, _ELSE)
+        step = _NEXT_STEPS.get((doing, answer), _NEXT_STEPS.get(answer, _ELSE))
         if self._context is not None and not self._is_current():
             step = (
                 "its context is not current on this thread: call it inside `with layer.current():`"

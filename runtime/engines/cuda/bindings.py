@@ -72,7 +72,7 @@ class BindingsLayer(CudaLayer):
         return driver.cuEventRecord(event, self._stream)
 
     def _new_graph(self, enqueue: Callable[[], None]) -> CudaGraph:
-        return StreamGraph(self.stream, enqueue, self._error)
+        return StreamGraph(self.stream, enqueue, self._error, self._check_current)
 
     def _release(self) -> None:
         (code,) = driver.cuCtxPushCurrent(self._context)
@@ -93,12 +93,20 @@ class BindingsLayer(CudaLayer):
 
 
 class StreamGraph(CudaGraph):
-    """What `enqueue` starts on a stream (its handle), recorded; `error` is `CudaLayer._error`."""
+    """What `enqueue` starts on a stream (its handle), recorded.
+
+    `error` and `check_current` are a CudaLayer's `_error` and `_check_current`.
+    """
 
     def __init__(
-        self, stream: int, enqueue: Callable[[], None], error: Callable[[str, str], BackendError]
+        self,
+        stream: int,
+        enqueue: Callable[[], None],
+        error: Callable[[str, str], BackendError],
+        check_current: Callable[[str], None],
     ) -> None:
         self._stream, self._error = driver.CUstream(stream), error
+        self._check_current = check_current
         self._executable: Any = None
         graph = self._recorded(enqueue)
         try:
@@ -116,8 +124,9 @@ class StreamGraph(CudaGraph):
         """See `CudaGraph.launch`."""
         if self._executable is None:
             raise BackendError("the CUDA graph was closed: capture it again")
-        answer = driver.cuGraphLaunch(self._executable, self._stream)
-        checked("starting a CUDA graph", answer, self._error)
+        doing = "starting a CUDA graph"
+        self._check_current(doing)
+        checked(doing, driver.cuGraphLaunch(self._executable, self._stream), self._error)
 
     def close(self) -> None:
         """Release the graph; calling it again does nothing."""

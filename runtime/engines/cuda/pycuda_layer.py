@@ -72,7 +72,7 @@ class PycudaLayer(CudaLayer):
         with needed_for(feature, extra="pycuda", package="cuda-bindings", instead=way_round):
             from .bindings import StreamGraph  # noqa: PLC0415  # pycuda does without it
 
-        return StreamGraph(self.stream, enqueue, self._error)
+        return StreamGraph(self.stream, enqueue, self._error, self._check_current)
 
     def _release(self) -> None:
         context, self._context = self._context, None

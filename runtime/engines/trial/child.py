@@ -20,6 +20,7 @@ from typing import cast
 import numpy as np
 
 from ...bundle.graph_key import Precision
+from ...bundle.weights import whole_graph
 from ...core.documents import opened_regular
 from ...core.errors import BundleError, ConfigError, MissingDependencyError, MotorVAEError
 from ..base import CpuRunner
@@ -48,8 +49,8 @@ def main(words: Sequence[str]) -> int:
     try:
         # Opened from memory: the file may be swapped at any time, and what passes is remembered.
         with opened_regular(Path(path), most_bytes=int(size), error=BundleError, again="") as file:
-            content = file.read(int(size))
-    except (BundleError, OSError):
+            content = whole_graph(file.read(int(size)), Path(path).parent, int(size))
+    except (BundleError, OSError, ValueError):
         return ALTERED
     if hashlib.sha256(content).hexdigest() != sha256:
         return ALTERED

@@ -1,4 +1,4 @@
-"""Which graphs an engine of this machine has opened: small files in the user's cache folder."""
+"""What was found out of graphs on this machine: small files in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,11 @@ from ...core.errors import SigningError
 from ...signing.kept_files import read_kept
 
 _MOST_RECORDS = 2000
+_PLAIN = 1.2  # times as fast: what is closer is tried again, as it may be chance
+_BELIEVED_S = 7 * 24 * 3600.0
+_TRIED = re.compile(
+    r"(?P<threads>\d{1,4})\n(?P<tried_s>\d{1,12})\n(?P<note>[\w ,.]{1,200})\n", re.ASCII
+)
 _CPUINFO = Path("/proc/cpuinfo")
 _CPU_FACTS = (
     *("vendor_id", "cpu family", "model", "stepping", "flags"),
@@ -51,18 +58,72 @@ class Opened:
     def remember(self) -> None:
         """Write it down, whole or not at all; where that is not possible, it is tried again."""
         with contextlib.suppress(OSError, RuntimeError):
-            path = self._path
-            path.parent.parent.mkdir(parents=True, exist_ok=True)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)  # of mode 0600
-            try:
-                with open(handle, "wb") as file:  # noqa: PTH123  # an open descriptor
-                    file.write(self._text)
-                os.replace(name, path)  # noqa: PTH105  # as mkstemp named it
-            except BaseException:
-                os.unlink(name)  # noqa: PTH108  # as above
-                raise
-            _forget_oldest(path.parent)
+            _write(self._path, self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class Faster:
+    """What an earlier trial found: how many threads, and the note that says so."""
+
+    threads: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class FasterThreads:
+    """Whether one thread or all were faster for a graph on this machine, where that was plain."""
+
+    sha256: str  # of the graph's file
+    engine: str  # name, version and device
+    precision: Precision
+    threads: int  # how many all are
+    images: int  # of one run
+
+    @property
+    def _head(self) -> str:
+        facts = self.sha256, self.engine, self.precision, self.threads, self.images
+        return "\n".join(("motorvae tried threads v1", *map(str, facts), cpu_of_machine())) + "\n"
+
+    @property
+    def _path(self) -> Path:
+        return cache_dir() / "threads" / hashlib.sha256(self._head.encode()).hexdigest()
+
+    def known(self) -> Faster | None:
+        """Return what was written down within `_BELIEVED_S`, as of `Opened.is_known`, or None."""
+        try:
+            text = (read_kept(self._path, is_secret=False) or b"").decode("ascii")
+        except (SigningError, OSError, RuntimeError, ValueError):
+            return None
+        found = _TRIED.fullmatch(text.removeprefix(self._head))
+        if found is None or not text.startswith(self._head):
+            return None
+        threads, tried_s = int(found["threads"]), int(found["tried_s"])
+        if threads not in {1, self.threads} or not 0 <= time.time() - tried_s < _BELIEVED_S:
+            return None
+        day = time.strftime("%Y-%m-%d", time.localtime(tried_s))
+        return Faster(threads, f"{found['note']} when that was tried on {day}")
+
+    def remember(self, threads: int, note: str, ratio: float) -> None:
+        """Write down which was faster, as of `Opened.remember`; not where it was a close call."""
+        if ratio < _PLAIN:
+            return
+        with contextlib.suppress(OSError, RuntimeError):
+            _write(self._path, f"{self._head}{threads}\n{int(time.time())}\n{note}\n".encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a record, whole or not at all, where nobody but this user can; an OSError if not."""
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)  # of mode 0600
+    try:
+        with open(handle, "wb") as file:  # noqa: PTH123  # an open descriptor
+            file.write(content)
+        os.replace(name, path)  # noqa: PTH105  # as mkstemp named it
+    except BaseException:
+        os.unlink(name)  # noqa: PTH108  # as above
+        raise
+    _forget_oldest(path.parent)
 
 
 def _forget_oldest(folder: Path) -> None:

@@ -12,6 +12,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _TIME_LIMIT_S, _TIME_LIMIT_OF_OTHERS_S = 60.0, 300.0  # of the card's network, a
 _BASE_MB, _FOR_CORE_MB = 256, 24  # an engine without a graph; the stack and heap of a thread
 _COPIES = 8  # of a graph's file while an engine rearranges its weights
 _NAMES: dict[CpuRunner, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+_running: dict[int, subprocess.Popen[bytes]] = {}  # by the thread that waits for it
 _PASSED: set[Opened] = set()  # in this process: its cache folder may be one that cannot be written
 
 
@@ -111,6 +113,13 @@ def check_opening(
     return None
 
 
+def end_trial_of(thread: int) -> None:
+    """End the trial that a thread (its `ident`) waits for, if it does, as nobody needs it now."""
+    process = _running.get(thread)
+    if process is not None:
+        process.kill()
+
+
 def _ended(command: list[str], seconds: float) -> tuple[int | None, bytes]:
     """Run a command; return its exit code, None where it was killed in the end, and its report."""
     if not sys.executable:
@@ -124,12 +133,14 @@ def _ended(command: list[str], seconds: float) -> tuple[int | None, bytes]:
         start_new_session=True,  # Ctrl-C in a terminal is for us
     )
     stdout = cast("IO[bytes]", process.stdout)
+    _running[threading.get_ident()] = process
     try:
         report = _read(stdout, seconds)
         return process.wait(timeout=1), report
     except subprocess.TimeoutExpired:
         return None, report
     finally:
+        del _running[threading.get_ident()]
         process.kill()
         process.wait()
         stdout.close()

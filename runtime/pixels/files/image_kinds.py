@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from ..orientation import JPEG_SCAN, jpeg_segments
+from ..jpeg_segments import JPEG_SCAN, jpeg_segments
 
 ImageKind = Literal["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PNM", "JPEG2000", "AVIF", "HEIF"]
 COMMON_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif")

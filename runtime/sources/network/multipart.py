@@ -11,7 +11,7 @@ from collections import deque
 from typing import Protocol
 
 from ...pixels.files.image_kinds import JPEG_END, JPEG_START
-from ...pixels.orientation import JPEG_SCAN
+from ...pixels.jpeg_segments import JPEG_SCAN
 
 MOST_PART_BYTES = 64 << 20
 _MOST_BETWEEN_BYTES = 1 << 20

@@ -106,6 +106,17 @@ def test_the_command_in_the_json_can_be_typed_again(prove: Prove) -> None:
     assert found["command"] == "python -m motorvae.benchmarks.proof --frames 5 --work 'a folder'"
 
 
+def test_the_json_does_not_say_where_it_was_written(
+    prove: Prove, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    there = tmp_path_factory.mktemp("kit") / "proof"
+    prove({"good": GOOD}, "--output", str(there))
+    assert not (tmp_path / "gpu-proof" / "proof.json").exists()
+    content = (there / "proof.json").read_text("utf-8")
+    assert json.loads(content)["command"] == "python -m motorvae.benchmarks.proof --output proof"
+    assert str(there.parent) not in content + (there / "proof.html").read_text("utf-8")
+
+
 def test_evidence_of_an_earlier_run_is_not_taken_for_this_one(prove: Prove, tmp_path: Path) -> None:
     work = tmp_path / "gpu-proof" / "work"
     work.mkdir(parents=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.export.transforms.phases import phases_from_decoder
-from motorvae.runtime.bundle.graph_key import GraphKey
+from motorvae.runtime.bundle.graph_key import TARGETS, GraphKey, Target
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.open import open_file
@@ -49,11 +49,11 @@ def test_phases_give_the_same_image(spec: ModelSpec, seed: int, batch: int) -> N
     z = np.random.default_rng(seed).standard_normal((batch, spec.latent_size), np.float32)
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for everywhere in (None, False, True):
+        for form in ("as it was", None, *TARGETS):
             model = decoder.clone()
-            if everywhere is not None:
-                phases_from_decoder(model, everywhere=everywhere)
-            path = Path(folder) / f"{everywhere}.onnx"
+            if form != "as it was":
+                phases_from_decoder(model, form)
+            path = Path(folder) / f"{form}.onnx"
             ir.save(model, path)
             onnx.checker.check_model(path, full_check=True)
             with open_file(path) as backend:
@@ -64,19 +64,26 @@ def test_phases_give_the_same_image(spec: ModelSpec, seed: int, batch: int) -> N
         np.testing.assert_allclose(found, results[0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("everywhere", "left"), [(False, 4), (True, 0)])
-def test_transposed_convolutions_are_gone_where_they_should_be(everywhere: bool, left: int) -> None:
+@pytest.mark.parametrize(
+    ("target", "left", "last"),
+    [(None, 4, 8), ("onnx", 0, 8), ("openvino", 0, 8), ("tensorrt", 0, 2)],
+)
+def test_transposed_convolutions_are_gone_where_they_should_be(
+    target: Target | None, left: int, last: int
+) -> None:
     model = onnx_from_model(model_with_statistics(SPEC), SPEC, "decoder")
-    phases_from_decoder(model, everywhere=everywhere)
+    phases_from_decoder(model, target)
     kinds = Counter(node.op_type for node in model.graph)
     assert kinds["ConvTranspose"] == left
-    assert kinds["Conv"] == 2 + 4 * (4 - left)
+    assert kinds["Conv"] == last + 4 * (4 - left)
+    # What moves one number at a time in ONNX Runtime moves finished pixels only.
+    assert kinds["DepthToSpace"] == (1 if target in {None, "onnx"} else 5)
     # No feature map of the full size is left: only the one channel of the image is.
     full = [
         value
         for node in model.graph
         for value in node.outputs
-        if value.shape is not None and value.shape[-1] == SPEC.image_size
+        if value.shape is not None and value.shape[2:] == (SPEC.image_size,) * 2
     ]
     assert [value.name for value in full] == ["reconstruction"]
 
@@ -84,7 +91,7 @@ def test_transposed_convolutions_are_gone_where_they_should_be(everywhere: bool,
 @pytest.mark.parametrize("spec", ODD)
 def test_a_first_layer_of_odd_sides_stays(spec: ModelSpec) -> None:
     model = onnx_from_model(model_with_statistics(spec), spec, "decoder")
-    phases_from_decoder(model, everywhere=True)
+    phases_from_decoder(model, "openvino")
     assert Counter(node.op_type for node in model.graph)["ConvTranspose"] == 1
 
 
@@ -108,4 +115,4 @@ def test_decoder_of_another_form_is_refused(problem: str) -> None:
         node = [node for node in nodes if node.op_type == "LeakyRelu"][-1]
         node.op_type = "Relu"
     with pytest.raises(VerificationError, match=r"another form.*install the versions"):
-        phases_from_decoder(model, everywhere=True)
+        phases_from_decoder(model, "openvino")

@@ -43,7 +43,7 @@ def in_encoder(encoder: ir.Model) -> Activations:
 @pytest.fixture(scope="module")
 def phases(graphs: dict[Part, bytes]) -> ir.Model:
     model = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
-    phases_from_decoder(model, everywhere=True)
+    phases_from_decoder(model, "openvino")
     return model
 
 

@@ -36,12 +36,14 @@ def test_a_document_is_written_byte_for_byte_as_it_was_read(
     assert kind.model_validate_json(text).model_dump_json(indent=2) + "\n" == text
 
 
-def test_a_manifest_of_the_version_before_is_read_as_what_it_meant() -> None:
+@pytest.mark.parametrize("version", [5, 6])
+def test_a_manifest_of_a_version_before_is_read_as_what_it_meant(version: int) -> None:
     earlier, now = (
         Manifest.model_validate_json((GOLDEN / name).read_text(encoding="utf-8"))
-        for name in ("manifest.5.json", "manifest.json")
+        for name in (f"manifest.{version}.json", "manifest.json")
     )
-    assert earlier.model_copy(update={"schema_version": 6}) == now
+    assert earlier.schema_version == version
+    assert earlier.model_copy(update={"schema_version": 7}) == now
 
 
 def test_an_engine_manifest_of_the_version_before_is_read_as_what_it_meant() -> None:

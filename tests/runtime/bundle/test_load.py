@@ -85,7 +85,7 @@ def test_a_manifest_that_is_not_json(bundle_copy: Path, content: bytes) -> None:
 @pytest.mark.parametrize("content", [b"[]", b"7", b'"text"', b"null", b"{}"])
 def test_a_manifest_without_a_version(bundle_copy: Path, content: bytes) -> None:
     (bundle_copy / "manifest.json").write_bytes(content)
-    assert "schema_version=None, and this motorVAE reads 6" in refusal(bundle_copy)
+    assert "schema_version=None, and this motorVAE reads 7" in refusal(bundle_copy)
 
 
 @pytest.mark.parametrize("version", [0, 1, "2", None, [1] * 5000, {"a": "b\nc"}])

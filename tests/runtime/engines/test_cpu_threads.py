@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import pytest
 
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.engines import cpu_threads as threads
-from motorvae.runtime.engines.cpu_threads import (
-    checked_threads,
-    default_threads,
-    opencv_kept_single,
-)
+from motorvae.runtime.engines.cpu_threads import checked_threads, default_threads
 
 SPIN = """
 import sys, time
@@ -116,18 +110,6 @@ def test_two_hardware_threads_of_a_core_are_one(
 def test_a_number_out_of_range_is_refused(count: int) -> None:
     with pytest.raises(ConfigError, match=f"threads={count} is out of range: take 1 to 1024"):
         checked_threads(count)
-
-
-def test_opencv_works_in_the_calling_thread() -> None:
-    before = cv2.getNumThreads()
-    first, second = opencv_kept_single(), opencv_kept_single()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(first)
-        with second:
-            assert cv2.getNumThreads() == 1
-            stack.close()  # the first ends before the second
-            assert cv2.getNumThreads() == 1
-        assert cv2.getNumThreads() == before
 
 
 def test_our_threads_stand_back_between_frames_and_those_as_installed_do_not(

@@ -5,6 +5,7 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from motorvae.runtime.core.errors import BackendError, ProviderError
@@ -173,3 +174,24 @@ def test_cuda_is_told_not_to_round_float32_to_tf32(
     with pytest.raises(BackendError):
         open_file(small_bundle / "encoder.onnx", EngineRequest(provider=provider))
     assert asked == [[(names[provider], options)]]
+
+
+def test_what_cuda_logs_at_the_first_run_of_a_size_is_not_printed(
+    small_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """145 lines of `No execution plans support the graph` on an H200, and none of it an error."""
+    levels: list[int] = []
+    graph = small_bundle / "encoder.onnx"
+    with backend_onnx.OnnxBackend(graph, graph.read_bytes(), threads=1) as engine:
+        monkeypatch.setattr(backend_onnx.ort, "set_default_logger_severity", levels.append)
+        one, two = (np.zeros((count, *engine.image_shape), np.float32) for count in (1, 2))
+        engine.run(one)
+        assert levels == []
+        monkeypatch.setattr(engine, "_is_cpu", False)
+        for batch in (one, two, one, two):
+            engine.run(batch)
+        assert levels == [4, 2] * 2
+        monkeypatch.setattr(engine, "_ran", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.run(np.zeros((3, *one.shape[1:]), np.float32))
+    assert levels == [4, 2] * 3

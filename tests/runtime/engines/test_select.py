@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +23,11 @@ from motorvae.runtime.core.errors import (
     ProviderError,
     StepFailedError,
 )
-from motorvae.runtime.core.lifecycle import Closing
 from motorvae.runtime.encode_cli import encode_main
 from motorvae.runtime.engines import select as choice
-from motorvae.runtime.engines.base import Arrays, Batch
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
-from motorvae.runtime.engines.open import BackendName, EngineRequest, open_engine
-from motorvae.runtime.engines.select import SelectedEngine, autotuned_engine, select_engine
+from motorvae.runtime.engines.open import BackendName, EngineRequest
+from motorvae.runtime.engines.select import SelectedEngine, select_engine
 from motorvae.runtime.engines.tensorrt.find import check_engine
 from motorvae.runtime.engines.tensorrt.package import import_tensorrt
 
@@ -322,61 +319,3 @@ def test_first_line_of_both_commands_says_what_runs_and_why(
     latents = str(tmp_path / "latents.npz")
     assert encode_main([str(image), "--model", str(rtx_bundle), "--output", latents]) == 0
     assert f"not on a GPU: {gpu.reason}" in capfd.readouterr().err
-
-
-class Timed(Closing):
-    """An engine whose run takes so many seconds: the trial's verdict follows the clock."""
-
-    input_dtype = np.dtype(np.uint8)
-    outputs = ("mu",)
-
-    def __init__(self, threads: int | None, run_s: float) -> None:
-        self.name, self.notes, self.threads = "timed", (), threads
-        self.run_s, self.closed, self.runs = run_s, False, 0
-
-    def run(self, batch: Batch) -> Arrays:
-        assert batch.shape == (1, 1, 32, 32)
-        assert batch.dtype == np.uint8
-        self.runs += 1
-        until = time.monotonic() + self.run_s
-        while time.monotonic() < until:
-            pass
-        return {}
-
-    def close(self) -> None:
-        self.closed = True
-
-
-@pytest.mark.parametrize("one_is_faster", [True, False])
-def test_the_faster_one_stays_open_and_says_why(*, one_is_faster: bool) -> None:
-    slow_s, fast_s = 0.03, 0.002
-    opened = {
-        None: Timed(4, slow_s if one_is_faster else fast_s),
-        1: Timed(1, fast_s if one_is_faster else slow_s),
-    }
-    kept = autotuned_engine(lambda n: SelectedEngine(opened[n], "fp32"), (1, 1, 32, 32))  # type: ignore[arg-type]
-    faster, slower = (opened[1], opened[None]) if one_is_faster else (opened[None], opened[1])
-    assert kept.backend is faster
-    assert (faster.closed, slower.closed) == (False, True)
-    assert faster.runs == slower.runs > 4
-    assert kept.backend.notes[-1].startswith("1 thread, as" if one_is_faster else "4 threads, as")
-
-
-@pytest.mark.parametrize("threads", [None, 1])
-def test_without_a_choice_nothing_is_tried(threads: int | None) -> None:
-    only = Timed(threads, 0.0)
-    kept = autotuned_engine(lambda _: SelectedEngine(only, "fp32"), (1, 1, 32, 32))  # type: ignore[arg-type]
-    assert kept.backend is only
-    assert (only.runs, only.closed, only.notes) == (0, False, ())
-
-
-def test_a_real_engine_still_gives_its_latents(small_bundle: Path) -> None:
-    bundle = load_bundle(small_bundle)
-
-    def open_with(threads: int | None) -> SelectedEngine:
-        request = EngineRequest(backend="onnx", threads=threads or 2)
-        return SelectedEngine(open_engine(bundle, GraphKey("encoder"), request), "fp32")
-
-    with autotuned_engine(open_with, (1, 1, 32, 32)).backend as backend:
-        assert backend.run(np.zeros((1, 1, 32, 32), np.float32))["mu"].shape == (1, 8)
-        assert len(backend.notes) == 1

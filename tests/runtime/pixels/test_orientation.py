@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from motorvae.runtime.pixels.jpeg_segments import jpeg_segments
 from motorvae.runtime.pixels.orientation import (
-    jpeg_segments,
     orientation_of_exif,
     orientation_of_jpeg,
     turned,

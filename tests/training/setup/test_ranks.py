@@ -229,7 +229,8 @@ def test_a_process_that_is_lost_before_training_is_said_in_one_line(here: Path, 
     said_by = [process.communicate()[1].splitlines() for process in processes]
     codes = [process.returncode for process in processes]
     assert (codes[gone], codes[1 - gone]) == (9, 1)
-    (line,) = said_by[1 - gone]
+    # Torch's own code may warn of the connection to the one that is lost.
+    (line,) = [line for line in said_by[1 - gone] if not line.startswith("[W")]
     assert line.startswith("motorvae-train: another process of this run ended before training")
     assert line.endswith(": look at what it said")
     assert not (here / "runs").exists()

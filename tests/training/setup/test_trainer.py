@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.training.loop import batches as batches_module
@@ -21,6 +24,17 @@ from ..runs import OnLoss, ctrl_c, rows_of, weights_of
 def test_hardware_that_is_not_here_is_one_line(options: TrainOptions) -> None:
     with pytest.raises(ConfigError, match=r"--accelerator=tpu --devices=1 .*"):
         trainer_from_options(replace(options, accelerator="tpu"))
+
+
+def test_the_cpu_is_taken_without_a_word_where_there_is_a_gpu(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning warns of a GPU that is not used, here an error as any warning is."""
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
+    trainer = trainer_from_options(replace(options, accelerator="cpu"))
+    assert isinstance(trainer.accelerator, CPUAccelerator)
+    with pytest.raises(PossibleUserWarning, match="GPU available but not used"):
+        Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
 
 
 def test_a_limit_of_steps_takes_other_images_each_epoch_and_resumes_exactly(

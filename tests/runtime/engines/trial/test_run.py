@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -223,3 +224,16 @@ def test_a_stream_tries_a_bundle_that_it_does_not_know(
     assert re.match(
         r"motorvae-stream: \S+\.onnx is not opened: .* ONNX Runtime 9\.9 was ended", last
     )
+
+
+def test_a_trial_that_nobody_needs_any_more_ends_at_once() -> None:
+    ended: list[tuple[int | None, bytes]] = []
+    command = [sys.executable, "-c", "import signal; signal.pause()"]
+    thread = threading.Thread(target=lambda: ended.append(run._ended(command, 60)))
+    thread.start()
+    while thread.is_alive() and thread.ident not in run._running:
+        thread.join(0.01)
+    run.end_trial_of(thread.ident or 0)
+    thread.join(30)
+    assert ended == [(-signal.SIGKILL, b"")]
+    run.end_trial_of(thread.ident or 0)  # there is none any more

@@ -1,0 +1,170 @@
+"""Gains within a result, such as INT8 over float32, and which of them a later result has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+
+from ...runtime.core.errors import MeasurementError, sentence_list
+from ..measure.case import DECODE_ALONE, EAGER, ENCODE_ALONE, PACED, PLAIN, Case
+from ..measure.result import Result
+
+_OURS = "ours"
+_LEAST_TURNS = 4  # below, a share of them says nothing
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How many times as fast a case is as another of the same run."""
+
+    times: float  # The median of the turns, in which both ran one after the other
+    best: float  # Three of four turns had less
+    # A precision over float32: by how much its matrix rate is above that of float32 here
+    of_rates: float | None = None
+
+
+@dataclass(frozen=True)
+class GainChange:
+    """A gain in two results."""
+
+    key: str
+    before: float  # On another processor what it would be by the matrix rates of that
+    after: Gain
+    lost: bool
+
+
+def gains_of(result: Result) -> dict[str, Gain]:
+    """Return each gain by its name: of precisions, over torch and the plain recipe, of the parts.
+
+    A case of ours is set against float32 in the same engine, torch eager or the plain recipe on the
+    same input; an age against the sum of its parts paced as it is. Cases take turns, so that
+    whatever slows a machine down for a while slows both.
+    """
+    return {
+        f"{case.key}, over {reference.how}": _gain(result, case, reference)
+        for case in result.cases
+        if case.whole is not None and case.whole.unit == "ns"
+        for reference in _references(result, case)
+    } | dict(_of_parts(result))
+
+
+def compare_gains(before: Result, after: Result, tolerance: float) -> tuple[GainChange, ...]:
+    """Compare the gains that two results of one model have in common.
+
+    A gain is lost where three of four turns are below it by more than `tolerance`, a share. On
+    another processor only gains of precisions are compared, as shares of what its rates allow. A
+    MeasurementError where the model or the instruction set is another, a case is no longer
+    measured, or nothing is in common.
+    """
+    sides = [(one.environment.machine, one.model.model_dump()) for one in (before, after)]
+    if sides[0] != sides[1]:
+        raise MeasurementError(
+            "the two results cannot be compared, as the model or the instruction set differs: "
+            "measure the model of the first"
+        )
+    measured = {case.key for case in before.cases if case.whole is not None}
+    gone = [
+        f"{case.key} ({case.not_measured})"
+        for case in after.cases
+        if case.whole is None and case.key in measured
+    ]
+    if gone:
+        raise MeasurementError(f"no longer measured: {sentence_list(gone)}; find out why")
+    is_other = before.environment.cpu != after.environment.cpu
+    earlier, found = gains_of(before), []
+    for key, gain in gains_of(after).items():
+        was = earlier.get(key)
+        if was is None or (is_other and (was.of_rates is None or gain.of_rates is None)):
+            continue
+        expected = was.times
+        if is_other and was.of_rates and gain.of_rates:
+            expected *= gain.of_rates / was.of_rates
+        found.append(GainChange(key, expected, gain, gain.best < expected * (1 - tolerance)))
+    if not found:
+        raise MeasurementError(
+            "the two results share no ratio: measure --only encoder, or more, with an INT8 bundle"
+        )
+    return tuple(found)
+
+
+def print_gains(console: Console, found: tuple[GainChange, ...]) -> None:
+    """Print a line for each."""
+    for change in found:
+        verdict = "lost" if change.lost else "kept"
+        console.print(
+            f"{verdict}: {change.after.times:.2f} x, before {change.before:.2f} x: {change.key}",
+            style="red" if change.lost else None,
+            soft_wrap=True,
+        )
+
+
+def check_gains(found: tuple[GainChange, ...], tolerance: float) -> None:
+    """Raise a MeasurementError where one is lost."""
+    lost = [change for change in found if change.lost]
+    if lost:
+        worst = min(lost, key=lambda change: change.after.times / change.before)
+        raise MeasurementError(
+            f"{len(lost)} of {len(found)} ratios fell by more than {tolerance:.0%}, most of all "
+            f"{worst.key} (from {worst.before:.2f} to {worst.after.times:.2f} times): look for the "
+            "cause, or allow more with --tolerance"
+        )
+
+
+def _references(result: Result, case: Case) -> Iterator[Case]:
+    if not (case.variant or "").startswith(_OURS) or case.group not in {
+        "encoder",
+        "decoder",
+        "path",
+    }:
+        return
+    alike = [one for one in result.cases if one.what == case.what and one.whole is not None]
+    yield from (one for one in alike if one.engine == (PLAIN if case.group == "path" else EAGER))
+    if case.precision != "fp32" and case.group != "path":
+        facts = case.engine, "fp32", case.outputs, case.variant
+        floats = (
+            one for one in alike if (one.engine, one.precision, one.outputs, one.variant) == facts
+        )
+        yield from list(floats)[:1]
+
+
+def _gain(result: Result, case: Case, reference: Case) -> Gain:
+    medians = []
+    for one in (reference, case):
+        assert one.whole is not None  # noqa: S101  # for the type checker
+        size = result.turn_of(one)
+        turns = [one.whole.samples[at : at + size] for at in range(0, len(one.whole.samples), size)]
+        medians.append([float(np.median(turn)) for turn in turns])
+    of_rates = None
+    rates = [result.matrix.get(one.precision) for one in (case, reference)]
+    if case.engine == reference.engine and rates[0] and rates[1]:
+        of_rates = rates[0].best_per_s / rates[1].best_per_s
+    slow, fast = medians
+    if len(slow) != len(fast) or len(slow) < _LEAST_TURNS:
+        times = float(np.median(slow) / np.median(fast))
+        return Gain(times, times, of_rates)
+    times, best = np.quantile(np.divide(slow, fast), (0.5, 0.75))
+    return Gain(float(times), float(best), of_rates)
+
+
+def _of_parts(result: Result) -> Iterator[tuple[str, Gain]]:
+    """Yield the share of each age that its parts take, alone and paced."""
+    cases = [case for case in result.cases if case.group == "stream" and case.whole]
+    for case in cases:
+        parts = [
+            one.whole.p50
+            for one in cases
+            if one.whole is not None
+            and (
+                (one.variant == f"{DECODE_ALONE}, {PACED}" and one.source == case.source)
+                or (
+                    one.variant == f"{ENCODE_ALONE}, {PACED}"
+                    and (one.engine, one.precision) == (case.engine, case.precision)
+                )
+            )
+        ]
+        if case.variant == "motorvae-stream" and len(parts) == 2 and case.whole is not None:
+            share = sum(parts) / case.whole.p50
+            yield f"{case.key}, its parts alone over its age", Gain(share, share)

@@ -1,0 +1,164 @@
+"""The weights of a bundle's graphs in one file, each of them once, and graphs made whole again."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from ..runtime.bundle.load import Bundle, load_bundle
+from ..runtime.bundle.manifest import (
+    MANIFEST,
+    WEIGHTS,
+    FileEntry,
+    GraphEntry,
+    Manifest,
+    StoredGraph,
+)
+from ..runtime.bundle.weights import PAGE, Place, flips_of, rounded_of, whole_graph
+from ..runtime.core.atomic_files import replaced_folder
+from ..runtime.core.documents import json_from_document
+from ..runtime.core.system.temporaries import without_temporaries
+
+LEAST_BYTES = 64 << 10
+"""Smaller constants stay in their graphs: they start on a page of their own."""
+
+
+def share_weights(folder: Path, graphs: Sequence[GraphEntry]) -> tuple[GraphEntry, ...]:
+    """Move the large weights of whole graphs in a folder to its `weights.bin`, each once.
+
+    The entries of the manifest are returned as they are then. FP16 weights that are float32 ones of
+    the same graph's, rounded up or down, are kept as which of both. A file whose bytes would not
+    come back stays whole; without any large weights there is no `weights.bin`. The same graphs give
+    the same bytes, whatever their order was when they were made.
+    """
+    with (folder / WEIGHTS).open("w+b") as file:
+        store = _Store(file)
+        stored: dict[str, StoredGraph] = {}
+        # Float32 first: FP16 ones are made of these.
+        for graph in sorted(graphs, key=lambda one: (one.precision != "fp32", one.file)):
+            if graph.file in stored:
+                continue
+            path = folder / graph.file
+            whole = path.read_bytes()
+            kept = store.kept(whole, graph)
+            if kept is None:
+                continue
+            file.flush()
+            if whole_graph(kept, folder, len(whole)) != whole:
+                raise AssertionError(f"{graph.file} does not come back from {WEIGHTS}")
+            path.unlink()  # or a link would be written through
+            path.write_bytes(kept)
+            digest = hashlib.sha256(kept).hexdigest()
+            stored[graph.file] = StoredGraph(sha256=digest, size_bytes=len(kept))
+    if not stored:
+        (folder / WEIGHTS).unlink()
+    return tuple(one.model_copy(update={"stored": stored.get(one.file)}) for one in graphs)
+
+
+def copy_with_whole_graphs(bundle: Bundle, folder: Path) -> Manifest:
+    """Copy a bundle to a folder that is there and empty, all weights in the files of its graphs.
+
+    The manifest as it is then is returned, and not written. Links stay links: what they point at
+    is not the bundle.
+    """
+    shutil.copytree(
+        bundle.folder, folder, symlinks=True, dirs_exist_ok=True, ignore=without_temporaries
+    )
+    manifest = bundle.manifest
+    for entry in manifest.graphs:
+        if entry.stored is not None:
+            path = folder / entry.file
+            path.unlink(missing_ok=True)  # or a link would be written through
+            path.write_bytes(bundle.content(entry))
+    (folder / WEIGHTS).unlink(missing_ok=True)
+    graphs = tuple(one.model_copy(update={"stored": None}) for one in manifest.graphs)
+    files = tuple(one for one in manifest.files if one.file != WEIGHTS)
+    return manifest.model_copy(update={"graphs": graphs, "files": files})
+
+
+def weights_into_graphs(bundle: Bundle) -> None:
+    """Put a bundle's weights into the files of its graphs; it is replaced in one step.
+
+    Graphs stay the graphs that they were: their engines are still theirs, and so is what was
+    verified.
+    """
+    with replaced_folder(bundle.folder) as folder:
+        manifest = copy_with_whole_graphs(bundle, folder)
+        text = json_from_document(manifest, indent=2)
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        load_bundle(folder)
+
+
+def with_shared_weights(manifest: Manifest, folder: Path) -> Manifest:
+    """Return the manifest of whole graphs in a folder once `share_weights` was done there."""
+    graphs = share_weights(folder, manifest.graphs)
+    path = folder / WEIGHTS
+    files = (*manifest.files, *([FileEntry.of(path)] if path.exists() else []))
+    return manifest.model_copy(update={"graphs": graphs, "files": files})
+
+
+@dataclass(slots=True)
+class _Store:
+    """A file of weights while it is written: what is in it, by content and by its graph's names."""
+
+    file: IO[bytes]
+    size: int = 0
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)  # by SHA-256
+    floats: dict[tuple[str, str], list[tuple[tuple[int, int], bytes]]] = field(default_factory=dict)
+
+    def kept(self, whole: bytes, graph: GraphEntry) -> bytes | None:
+        """Return a graph's file without its large weights; None where it has none."""
+        model = onnx.load_from_string(whole)
+        if model.SerializeToString() != whole:
+            return None  # by another writer, and it is to come back as it was
+        large = [one for one in model.graph.initializer if len(one.raw_data) >= LEAST_BYTES]
+        for tensor in large:
+            place = self._place_of(tensor, graph)
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in place.entries:
+                tensor.external_data.add(key=key, value=value)
+        return model.SerializeToString() if large else None
+
+    def _place_of(self, tensor: onnx.TensorProto, graph: GraphEntry) -> Place:
+        data = tensor.raw_data
+        name = graph.graph, tensor.name
+        if tensor.data_type == onnx.TensorProto.FLOAT16:
+            halves = np.frombuffer(data, "<f2")
+            for exact_at, exact in self.floats.get(name, ()):
+                if (flips := _flips(halves, np.frombuffer(exact, "<f4"))) is not None:
+                    return Place(*exact_at, flips=self._add(flips))
+        where = self._add(data)
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            self.floats.setdefault(name, []).append((where, data))
+        return Place(*where)
+
+    def _add(self, data: bytes) -> tuple[int, int]:
+        """Return where bytes are in the file; those that are not get pages of their own."""
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self.places:
+            start = -(-self.size // PAGE) * PAGE
+            self.file.seek(start)
+            self.file.write(data)
+            self.places[digest] = start, len(data)
+            self.size = start + len(data)
+        return self.places[digest]
+
+
+def _flips(halves: npt.NDArray[np.float16], exact: npt.NDArray[np.float32]) -> bytes | None:
+    """Return which weights were not rounded to the nearest, or None where that is not all."""
+    if len(halves) != len(exact):
+        return None
+    flips = flips_of(halves, exact)
+    if rounded_of(exact, flips) != halves.tobytes():
+        return None
+    return zlib.compress(np.packbits(flips).tobytes(), 9)

@@ -1,0 +1,1 @@
+"""Reading a command line into options, which are a frozen dataclass."""

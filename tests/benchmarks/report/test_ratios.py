@@ -1,0 +1,156 @@
+"""Gains of the published result against itself, with a fault planted, and on a slower machine."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from motorvae.benchmarks.measure.case import Case, samples_of
+from motorvae.benchmarks.measure.result import Result, load_result
+from motorvae.benchmarks.report.ratios import compare_gains, gains_of
+from motorvae.runtime.core.errors import MeasurementError
+
+Command = Callable[..., str]
+PUBLISHED = Path(__file__).parents[3] / "docs" / "results" / "bench.json.gz"
+
+
+@pytest.fixture(scope="module")
+def published() -> Result:
+    return load_result(PUBLISHED)
+
+
+def slower(case: Case, times: float) -> Case:
+    """The same case with all its times so many times as long."""
+    if case.whole is None or case.whole.unit != "ns":
+        return case
+    stages = {
+        name: samples_of([round(one * times) for one in series.samples])
+        for name, series in case.stages.items()
+    }
+    return case.with_facts(stages=stages)
+
+
+def changed(result: Result, how: Callable[[Case], Case]) -> Result:
+    return result.model_copy(update={"cases": tuple(how(case) for case in result.cases)})
+
+
+def lost(before: Result, after: Result, tolerance: float = 0.35) -> list[str]:
+    return [one.key for one in compare_gains(before, after, tolerance) if one.lost]
+
+
+def test_nothing_is_lost_against_itself(published: Result) -> None:
+    assert lost(published, published) == []
+    assert len(gains_of(published)) > 100
+
+
+def test_a_machine_of_half_the_speed_has_lost_nothing(published: Result) -> None:
+    assert lost(published, changed(published, lambda case: slower(case, 2.0))) == []
+
+
+@pytest.mark.parametrize("engine", ["ONNX Runtime", "OpenVINO"])
+def test_half_the_gain_of_int8_is_lost(published: Result, engine: str) -> None:
+    def halved(case: Case) -> Case:
+        is_it = (case.group, case.engine, case.precision) == ("encoder", engine, "int8")
+        return slower(case, 2.0) if is_it else case
+
+    found = lost(published, changed(published, halved))
+    assert f"encoder, batch 1, {engine}, int8, mu, uint8 input, ours, over torch eager" in str(
+        found
+    )
+    assert all(f"{engine}, int8" in key and key.startswith("encoder") for key in found)
+
+
+def test_a_camera_that_waits_is_lost(published: Result) -> None:
+    found = lost(
+        published,
+        changed(
+            published, lambda case: slower(case, 2) if case.variant == "motorvae-stream" else case
+        ),
+    )
+    assert found
+    assert all("its parts alone over its age" in key for key in found)
+
+
+def test_a_minute_of_other_work_loses_nothing(published: Result) -> None:
+    """Two of the eight turns of a case, and of it alone, take five times as long."""
+
+    def disturbed(case: Case) -> Case:
+        if case.whole is None or case.precision != "int8" or case.group != "encoder":
+            return case
+        size = published.turn_of(case)
+        samples = [one * (5 if at < 2 * size else 1) for at, one in enumerate(case.whole.samples)]
+        return case.with_facts(stages={"run": samples_of(samples)})
+
+    assert lost(published, changed(published, disturbed)) == []
+
+
+def test_on_another_processor_a_gain_counts_by_its_matrix_rates(published: Result) -> None:
+    environment = published.environment.model_copy(update={"cpu": "one without VNNI"})
+    other = published.model_copy(update={"environment": environment})
+    found = compare_gains(published, other, 0.35)
+    assert 0 < len(found) < len(gains_of(published))
+    assert all("int8" in one.key or "bf16" in one.key for one in found)
+    assert not any(one.lost for one in found)
+
+    def series_of(rate: object, times: float) -> object:
+        series = samples_of([round(one * times) for one in rate.series.samples])  # type: ignore[attr-defined]
+        return rate.model_copy(update={"series": series})  # type: ignore[attr-defined]
+
+    # Its INT8 is half as fast by the rates, and so are the graphs.
+    matrix = published.matrix | {"int8": series_of(published.matrix["int8"], 2.0)}
+    plain = changed(other, lambda case: slower(case, 2) if case.precision == "int8" else case)
+    assert not any(
+        one.lost
+        for one in compare_gains(published, plain.model_copy(update={"matrix": matrix}), 0.35)
+    )
+    assert any(one.lost for one in compare_gains(published, plain, 0.35))
+
+
+def test_what_cannot_be_compared_is_refused(published: Result) -> None:
+    other = published.model_copy(
+        update={"model": published.model.model_copy(update={"latent_size": 64})}
+    )
+    with pytest.raises(MeasurementError, match="the model or the instruction set differs"):
+        compare_gains(published, other, 0.35)
+    gone = changed(
+        published,
+        lambda case: (
+            case.with_facts(stages={}, not_measured="it crashed")
+            if case.precision == "int8" and case.whole is not None
+            else case
+        ),
+    )
+    with pytest.raises(MeasurementError, match=r"no longer measured: .*int8.*it crashed"):
+        compare_gains(published, gone, 0.35)
+    with pytest.raises(MeasurementError, match="share no ratio"):
+        compare_gains(published, published.model_copy(update={"cases": ()}), 0.35)
+
+
+def test_the_command_reads_what_is_published_and_ends_with_1_where_a_gain_is_lost(
+    published: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from motorvae.benchmarks.cli import main  # with its own console
+
+    path = tmp_path / "bench.json"
+    path.write_text(
+        changed(
+            published, lambda case: slower(case, 2) if case.precision == "int8" else case
+        ).model_dump_json()
+    )
+    assert main(["compare", str(PUBLISHED), str(PUBLISHED), "--ratios"]) == 0
+    assert main(["compare", str(PUBLISHED), str(path), "--ratios"]) == 1
+    said = capsys.readouterr()
+    assert "lost: 3." in said.out
+    assert "ratios fell by more than 35%, most of all" in said.err
+    assert main(["compare", str(PUBLISHED), str(path), "--ratios", "--tolerance", "0.9"]) == 0
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}")[:-6]])
+def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bench.json.gz"
+    path.write_bytes(content)
+    with pytest.raises(MeasurementError, match="is no gzip file"):
+        load_result(path)

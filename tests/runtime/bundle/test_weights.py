@@ -1,0 +1,268 @@
+"""Graphs whose weights lie in the bundle's file of weights: what is made of them, and of lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from motorvae.runtime.bundle.graph_key import GraphKey
+from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.bundle.manifest import WEIGHTS
+from motorvae.runtime.bundle.weights import ROUNDED, flips_of, made_whole, rounded_of, whole_graph
+from motorvae.runtime.core.errors import BundleError
+from motorvae.runtime.engines.open import EngineRequest, open_engine
+from motorvae.runtime.engines.trial.child import ALTERED
+from motorvae.runtime.engines.trial.child import main as child
+
+ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
+ENCODER, HALF = GraphKey("encoder"), GraphKey("encoder", "fp16")
+
+
+@pytest.fixture
+def copy(external_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(external_bundle, tmp_path / "bundle"))
+
+
+def opened(folder: Path, key: GraphKey = ENCODER) -> None:
+    """Open a graph as a stream does, which hashes nothing that it does not run."""
+    open_engine(load_bundle(folder, hash_all=False), key).close()
+
+
+def with_constant(folder: Path, change: Callable[[onnx.TensorProto], object]) -> bytes:
+    """Return the FP16 encoder's file with one constant changed that lies elsewhere."""
+    model = onnx.load(folder / "encoder.fp16.onnx", load_external_data=False)
+    change(next(one for one in model.graph.initializer if one.external_data))
+    return model.SerializeToString()
+
+
+def said(tensor: onnx.TensorProto, **entries: str | None) -> None:
+    """Change what a constant says of its place; None takes a key away."""
+    known = {one.key: one.value for one in tensor.external_data} | entries
+    tensor.ClearField("external_data")
+    for key, value in known.items():
+        if value is not None:
+            tensor.external_data.add(key=key, value=value)
+
+
+def places_of(folder: Path) -> list[dict[str, str]]:
+    """Where the float32 encoder's constants lie that are not in it."""
+    model = onnx.load(folder / "encoder.onnx", load_external_data=False)
+    return [
+        {one.key: one.value for one in tensor.external_data}
+        for tensor in model.graph.initializer
+        if tensor.external_data
+    ]
+
+
+def flipped(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_halves_round_to_either_neighbour_and_come_back_to_the_bit() -> None:
+    draw = np.random.default_rng(3)
+    exact = draw.normal(0, 0.05, 20000).astype(np.float32)
+    exact[:8] = [0.0, -0.0, 3e-8, -3e-8, 6e-5, 65000.0, -65000.0, 1e-9]
+    near = exact.astype(np.float16)
+    beyond = np.where(near < exact, np.float16(np.inf), np.float16(-np.inf))
+    other = np.where(near == exact, near, np.nextafter(near, beyond))
+    chosen = np.where(draw.random(exact.shape) < 0.4, other, near)
+    flips = flips_of(chosen, exact)
+    assert 0.3 < flips.mean() < 0.5
+    assert rounded_of(exact, flips) == chosen.tobytes()
+
+
+def test_a_graph_with_all_of_its_constants_is_returned_as_it_is(small_bundle: Path) -> None:
+    data = (small_bundle / "encoder.onnx").read_bytes()
+    assert whole_graph(data, small_bundle / "nowhere", len(data)) is data
+    assert made_whole(small_bundle / "encoder.onnx") is None
+
+
+def test_every_altered_byte_of_the_weights_is_noticed_before_anything_runs(
+    copy: Path, external_bundle: Path
+) -> None:
+    whole = (external_bundle / WEIGHTS).read_bytes()
+    assert len(places_of(copy)) == 2
+    for place in places_of(copy):
+        start = int(place["offset"])
+        for at in (start, start + int(place["length"]) - 1):
+            (copy / WEIGHTS).write_bytes(whole)
+            opened(copy)
+            flipped(copy / WEIGHTS, at)
+            with pytest.raises(BundleError, match=rf"{WEIGHTS} was altered: with it, encoder\.onn"):
+                opened(copy)
+            with pytest.raises(BundleError, match=rf"{WEIGHTS} was altered"):
+                load_bundle(copy)
+        with pytest.raises(BundleError, match=rf"{WEIGHTS} was altered: with it, encoder\.fp16"):
+            opened(copy, HALF)  # the last byte of a number is its sign
+
+
+def test_weights_that_are_cut_exchanged_or_gone_are_named(
+    copy: Path, external_bundle: Path
+) -> None:
+    path, whole = copy / WEIGHTS, (external_bundle / WEIGHTS).read_bytes()
+    bundle = load_bundle(copy, hash_all=False)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(BundleError, match=rf"{WEIGHTS} has {len(whole) - 1} bytes"):
+        load_bundle(copy, hash_all=False)
+    path.write_bytes(whole[:5000])  # while a bundle is open
+    with pytest.raises(BundleError, match=rf"cannot be made whole: {WEIGHTS} is cut short"):
+        open_engine(bundle, ENCODER)
+    path.write_bytes(whole[::-1])
+    with pytest.raises(BundleError, match=rf"{WEIGHTS} was altered"):
+        opened(copy)
+    path.unlink()
+    with pytest.raises(BundleError, match=rf"{WEIGHTS} is missing"):
+        opened(copy)
+    path.symlink_to(external_bundle / WEIGHTS)  # the very same bytes, and not of this folder
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        opened(copy)
+
+
+@pytest.mark.parametrize(
+    "location", ["../weights.bin", "/etc/passwd", "other.bin", "", "./" + WEIGHTS]
+)
+def test_no_constant_lies_anywhere_else(copy: Path, location: str) -> None:
+    data = with_constant(copy, lambda tensor: said(tensor, location=location))
+    with pytest.raises(ValueError, match=rf"has data in another file than {WEIGHTS}"):
+        whole_graph(data, copy, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("entries", "text"),
+    [
+        ({"offset": "-4096"}, "in another file"),
+        ({"offset": "0x10"}, "in another file"),
+        ({"offset": "9" * 13}, "in another file"),
+        ({"offset": "9" * 12}, "is cut short"),
+        ({"offset": None}, "in another file"),
+        ({"checksum": "00"}, "in another file"),
+        ({"length": "262143"}, "is no FP16 one"),
+        ({"length": "4"}, "is damaged"),
+        ({"length": "9" * 11 + "6"}, "is larger than it says"),
+        ({"location": f"{ROUNDED}.{'9' * 12}.9"}, "is cut short"),
+        ({"location": f"{ROUNDED}.0.9"}, "is damaged"),
+        ({"location": f"{ROUNDED}.0"}, "in another file"),
+        ({"location": f"{ROUNDED}.0.9.9"}, "in another file"),
+        ({"location": f"{ROUNDED}.0.-9"}, "in another file"),
+        ({"location": f"../{ROUNDED}.0.9"}, "in another file"),
+    ],
+)
+def test_numbers_that_lie_are_refused_in_a_clause(
+    copy: Path, entries: dict[str, str | None], text: str
+) -> None:
+    data = with_constant(copy, lambda tensor: said(tensor, **entries))
+    with pytest.raises(ValueError, match=text):
+        whole_graph(data, copy, 64 << 20)
+
+
+def test_flips_unfold_to_no_more_than_there_are_weights(copy: Path) -> None:
+    bomb = zlib.compress(bytes(64 << 20), 9)
+    size = (copy / WEIGHTS).stat().st_size
+    with (copy / WEIGHTS).open("ab") as file:
+        file.write(bomb)
+    data = with_constant(
+        copy, lambda tensor: said(tensor, location=f"{ROUNDED}.{size}.{len(bomb)}")
+    )
+    with pytest.raises(ValueError, match="is damaged"):
+        whole_graph(data, copy, 1 << 30)
+
+
+def test_a_constant_is_not_in_two_places(copy: Path) -> None:
+    data = with_constant(copy, lambda tensor: setattr(tensor, "raw_data", b"1234"))
+    with pytest.raises(ValueError, match="is in it and in another file"):
+        whole_graph(data, copy, 1 << 30)
+
+
+def test_a_place_named_again_and_again_makes_no_larger_graph_than_announced(copy: Path) -> None:
+    model = onnx.load(copy / "encoder.onnx", load_external_data=False)
+    large = next(one for one in model.graph.initializer if one.external_data)
+    for number in range(200):
+        model.graph.initializer.add().CopyFrom(large)
+        model.graph.initializer[-1].name = f"again{number}"
+    with pytest.raises(ValueError, match="it is larger than it says"):
+        whole_graph(model.SerializeToString(), copy, 4 << 20)
+
+
+def test_a_whole_graph_has_its_size_limit(copy: Path, change_manifest: ChangeManifest) -> None:
+    def enlarge(content: dict[str, Any]) -> None:
+        content["graphs"][0]["size_bytes"] = 1 << 40
+
+    change_manifest(copy, enlarge)
+    with pytest.raises(BundleError, match="1099511627776 bytes with its weights, and for this mod"):
+        load_bundle(copy, hash_all=False)
+
+
+def test_a_manifest_lists_the_weights(copy: Path, change_manifest: ChangeManifest) -> None:
+    def forget(content: dict[str, Any]) -> None:
+        content["files"] = [one for one in content["files"] if one["file"] != WEIGHTS]
+
+    change_manifest(copy, forget)
+    with pytest.raises(BundleError, match=rf"graphs keep weights in {WEIGHTS}, which is not liste"):
+        load_bundle(copy)
+
+
+def test_the_trial_opens_the_whole_graph_and_no_other(copy: Path) -> None:
+    entry = load_bundle(copy).entry(ENCODER)
+    words = ["onnx", str(copy / entry.file), entry.sha256, str(entry.size_bytes), "fp32"]
+    assert trial(words) == 0
+    flipped(copy / WEIGHTS, int(places_of(copy)[0]["offset"]))
+    assert trial(words) == ALTERED
+    (copy / WEIGHTS).unlink()
+    assert trial(words) == ALTERED
+
+
+def trial(words: list[str]) -> int:
+    """Run the process that tries a graph; its exit code."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", child.__module__, *words, "1", "60", "2000"]
+    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL, timeout=120).returncode
+
+
+def test_a_forged_graph_is_looked_into_when_it_is_whole(
+    copy: Path, change_manifest: ChangeManifest
+) -> None:
+    """The manifest vouches for it all; its largest constant has another shape than its bytes."""
+    path = copy / "encoder.onnx"
+    model = onnx.load(path, load_external_data=False)
+    large = next(one for one in model.graph.initializer if one.external_data)
+    large.dims[0] += 1
+    data = model.SerializeToString()
+    path.write_bytes(data)
+    made = whole_graph(data, copy, 64 << 20)
+
+    def vouch(content: dict[str, Any]) -> None:
+        for one in content["graphs"]:
+            if one["file"] == "encoder.onnx":
+                one["stored"] = {
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "size_bytes": len(data),
+                }
+                one.update(sha256=hashlib.sha256(made).hexdigest(), size_bytes=len(made))
+
+    change_manifest(copy, vouch)
+    with pytest.raises(BundleError, match="has not the bytes of float32"):
+        opened(copy)
+
+
+def test_a_place_of_halves_is_known_by_its_name(copy: Path) -> None:
+    assert ROUNDED.encode() in (copy / "encoder.fp16.onnx").read_bytes()
+    entry = load_bundle(copy).entry(HALF)
+    made = made_whole(copy / entry.file)
+    assert made is not None
+    assert hashlib.sha256(made).hexdigest() == entry.sha256
+    assert json.loads((copy / "manifest.json").read_text())["schema_version"] == 7
+    with open_engine(load_bundle(copy), HALF, EngineRequest("onnx")) as backend:
+        assert set(backend.outputs) == {"mu", "log_var"}
