@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.engines.cpu_threads import default_threads
 from motorvae.runtime.engines.open import EngineRequest
 from motorvae.runtime.stream import cores as module
 from motorvae.runtime.stream.cores import Cores
+from motorvae.runtime.stream.opening import EncoderOpening
 from motorvae.runtime.stream.options import Latency, StreamOptions
 from motorvae.runtime.stream.run import Stream
 
@@ -252,14 +254,17 @@ def test_threads_are_placed_for_a_camera_alone_and_never_the_callers(
             assert os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
 
 
-def test_economy_encodes_with_one_thread(small_bundle: Path) -> None:
+@several_cores
+@pytest.mark.parametrize(
+    ("camera", "threads"), [("synthetic?fps=60", 1), ("synthetic?fps=max", default_threads())]
+)
+def test_economy_encodes_a_camera_with_one_thread(
+    small_bundle: Path, camera: str, threads: int
+) -> None:
     request = EngineRequest(backend="onnx")
-    options = StreamOptions(
-        camera=("synthetic?fps=60",), latency="economy", max_frames=1, engine=request
-    )
-    before = set(Path("/proc/self/task").iterdir())
-    with Stream(load_bundle(small_bundle), options) as rows:
-        begun = set(Path("/proc/self/task").iterdir()) - before
-        names = {(task / "comm").read_text().strip() for task in begun}
-        assert rows.engine.startswith("fp32")
-        assert not any("took" in note for note in rows.notes), names
+    options = StreamOptions(camera=(camera,), latency="economy", engine=request)
+    specs = [options.source_spec(camera)]
+    with EncoderOpening(load_bundle(small_bundle), options, specs) as opening:
+        with opening.result().backend as backend:
+            assert backend.threads == threads
+        assert opening.cores.note is None
