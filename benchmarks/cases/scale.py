@@ -16,7 +16,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,7 +131,7 @@ _COLOURS = {1: "#1f6fb4", 2: "#d9731a"}
 
 def svg_of(found: Sequence[Found]) -> str:
     """Draw processor time for a latent, age and latents per second against cameras."""
-    panels = (
+    panels: tuple[tuple[str, Callable[[Found], float]], ...] = (
         ("processor ms for a latent", lambda one: one.processor_ms),
         ("age p50, ms", lambda one: one.age_p50_ms),
         ("latents per second", lambda one: one.latents_per_s),
