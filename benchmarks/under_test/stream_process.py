@@ -67,6 +67,14 @@ class StreamProcess(Closing):
             )
         return lines
 
+    def processor_s(self) -> float:
+        """Return the seconds of processor time that all its threads took so far."""
+        try:
+            used = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error as error:
+            raise MeasurementError(f"motorvae-stream has ended: {error}; run it by hand") from error
+        return float(used.user + used.system)
+
     def memory(self) -> dict[str, int]:
         """Return its resident memory in bytes, "rss" now and at its "peak", by Linux."""
         pid = self._process.pid
@@ -87,6 +95,12 @@ def import_ns(module: str) -> int:
     )
     done = subprocess.run(python_code(source), capture_output=True, check=True, timeout=_STOP_S)
     return int(done.stdout)
+
+
+def divided(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return a script's own words, and the options of motorvae-stream after `--`."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
 
 
 def parsed(lines: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -45,6 +45,7 @@ class StreamKeywords(EngineKeywords, total=False):
     rtsp_transport: Literal["auto", "tcp", "udp"]
     allow_hosts: Sequence[str]
     max_age_ms: float | None
+    latency: Literal["lowest", "balanced", "economy"]
     timeout: float
     freeze_after: float | None
     give_up_after: float

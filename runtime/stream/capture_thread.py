@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
 import random
@@ -18,6 +17,7 @@ from ..core.lifecycle import Closing
 from ..core.spec import ModelSpec
 from ..pixels.convert import fitted_from_image
 from ..sources.base import FrameSource
+from .cores import Cores
 from .mailbox import NS_PER_S, Mailbox
 
 _LOG = logging.getLogger(__name__)
@@ -47,11 +47,13 @@ class CaptureThread(Closing):
         spec: ModelSpec,
         *,
         freeze_after_s: float = math.inf,
+        cores: Cores | None = None,
     ) -> None:
         self._source, self._mailbox, self._spec = source, mailbox, spec
         self.can_reconnect = source.can_reconnect  # no longer so once a source has ended for good
         self._freeze_after_s = freeze_after_s
-        self._digest = b""
+        self._cores = cores
+        self._last = b""  # pixels of the frame before
         self._same_since_s = 0.0
         self._is_frozen = False
         self._pause_s = FIRST_PAUSE_S
@@ -88,6 +90,8 @@ class CaptureThread(Closing):
         return self._stopping.is_set() or self._mailbox.ended
 
     def _run(self) -> None:
+        if self._cores is not None and self._source.live:
+            self._cores.begin_capture()
         while not self._is_over():
             try:
                 trouble = self._read_until_trouble()
@@ -100,7 +104,7 @@ class CaptureThread(Closing):
                 return
             self._mailbox.lose(trouble)
             if not self._is_frozen:
-                self._digest = b""  # a still scene may well look the same when it is back
+                self._last = b""  # a still scene may well look the same when it is back
             self._close_source()
             self._reopen()
         if self._mailbox.ended:  # given up: no connection outlives that
@@ -135,11 +139,11 @@ class CaptureThread(Closing):
         except ImageError as error:
             return self._skip(Gap(frame.index, error.clause(), frame.captured_ns, frame.name))
         pixels = np.ascontiguousarray(found)
-        digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
+        content = pixels.tobytes()
         now_s = frame.grabbed_ns / NS_PER_S if frame.media_s is None else frame.media_s
-        duplicate = digest == self._digest
+        duplicate = content == self._last
         if not duplicate:
-            self._digest, self._same_since_s = digest, now_s
+            self._last, self._same_since_s = content, now_s
             self._is_frozen = False
         elif now_s - self._same_since_s > self._freeze_after_s:
             self._is_frozen = True

@@ -19,6 +19,7 @@ from ..core.spec import ModelSpec
 from ..engines.base import Backend
 from ..ood.detector import OODDetector, OODScores
 from ..pixels.convert import input_from_pixels, write_input
+from .cores import Cores
 from .mailbox import LostFrame, Mailboxes, QueuedFrame
 from .stats import StreamStats
 
@@ -95,7 +96,9 @@ class LatentStream:
         reconstruction: Reconstruction | None = None,
         max_age_ms: float | None = None,
         pictures: bool = False,
+        cores: Cores | None = None,
     ) -> None:
+        self._cores = cores or Cores()
         self._backend, self._ood, self._reconstruction = backend, ood, reconstruction
         self._max_age_ns = math.inf if max_age_ms is None else max_age_ms * NS_PER_MS
         self._pictures = pictures
@@ -122,13 +125,19 @@ class LatentStream:
         self._gaps_from_ns.clear()
         limit = math.inf if max_frames is None else max_frames
         # Its thread starts with the first task: where nothing is judged, there is none.
-        with ThreadPoolExecutor(1, "appearance") as self._beside:
+        with ThreadPoolExecutor(1, "appearance", self._cores.begin_beside) as self._beside:
             try:
-                while self.stats.handled < limit and (items := mailboxes.take()):
+                while self.stats.handled < limit:
+                    self._cores.bind()
+                    if not (items := mailboxes.take()):
+                        break
+                    self._cores.has_rested()
                     for row in self._rows_of(items, limit):
                         self.stats.add(row)
+                        self._cores.release()  # it is the caller's thread again
                         yield row
             finally:
+                self._cores.release()
                 for camera, frames in mailboxes.close().items():
                     self.stats.add_unread(camera, frames)
 

@@ -13,6 +13,7 @@ from ..engines.select import Rebuild, SelectedEngine, is_for_cpu, select_engine
 from ..engines.trial.run import end_trial_of
 from ..engines.trial.threads import ThreadTrial
 from ..sources.spec import SourceSpec
+from .cores import Cores
 from .options import StreamOptions
 
 
@@ -28,6 +29,9 @@ class EncoderOpening(Closing):
         options: Checked options of the stream.
         specs: What its cameras are.
         rebuild: As of `select_engine`.
+
+    Attributes:
+        cores: Where its threads are placed, as far as the options ask for it.
     """
 
     def __init__(
@@ -38,6 +42,10 @@ class EncoderOpening(Closing):
         rebuild: Rebuild | None = None,
     ) -> None:
         self.specs = tuple(specs)
+        self._is_paced = any(spec.live for spec in specs)
+        # Of several cameras, threads that run first would keep all cores from everybody else.
+        is_first = self._is_paced and options.latency == "lowest" and len(self.specs) == 1
+        self.cores = Cores(first=is_first)
         self._bundle, self._options, self._rebuild = bundle, options, rebuild
         self._opened: ThreadTrial | None = None
         self._error: Exception | None = None
@@ -63,7 +71,14 @@ class EncoderOpening(Closing):
         self.check()
         opened, self._opened = self._opened, None
         assert opened is not None  # noqa: S101  # for the type checker
-        return opened.faster()
+        self.cores.bind()  # as when frames are encoded
+        try:
+            chosen = opened.faster()
+        finally:
+            self.cores.release()
+        if chosen.backend.threads == 1:
+            self.cores.place_nothing()
+        return chosen
 
     def close(self) -> None:
         """Release what was opened and not taken; waits until the engine has let go of the graph."""
@@ -94,10 +109,19 @@ class EncoderOpening(Closing):
             asked = replace(request, threads=threads)
             return select_engine(self._bundle, "encoder", asked, self._rebuild)
 
-        if request.threads is not None or not any(spec.live for spec in self.specs):
+        def open_placed(threads: int | None) -> SelectedEngine:
+            with self.cores.placing():
+                return open_with(threads)
+
+        if not self._is_paced:
             return ThreadTrial(open_with(request.threads))
+        if options.latency == "economy":
+            takes_one = request.threads is None and is_for_cpu(options.engine)
+            return ThreadTrial(open_with(1 if takes_one else request.threads))
+        if request.threads is not None:
+            return ThreadTrial(open_placed(request.threads))
         shape = len(options.camera), *self._bundle.spec.input_shape
-        return ThreadTrial.opened(open_with, shape, remembered=True)
+        return ThreadTrial.opened(open_placed, shape, remembered=True)
 
 
 def opens_beside(options: StreamOptions) -> bool:

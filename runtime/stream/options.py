@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..sources.base import CaptureRequest
 
 OODMode = Literal["both", "mu", "none"]
+Latency = Literal["lowest", "balanced", "economy"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class StreamOptions:
     max_age_ms: float | None = None
     """Never give a latent that is older than this when it is ready: its row is stale instead. By
     default age is measured and not judged."""
+    latency: Latency = "balanced"
+    """What a live camera's latents may cost on a CPU (docs/speed.md has the trade). economy: one
+    thread, the least processor time. balanced: the encoder's threads on a core each, if that is
+    faster. lowest: they also run before others where the system allows it, and the encoder is run
+    once just before the frame of a single, regular camera is due, which warms it up."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None

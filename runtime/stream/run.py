@@ -99,6 +99,7 @@ class Stream(Closing, Iterator[Row]):
                 specs = [options.source_spec(text) for text in options.camera]
                 opening = EncoderOpening(bundle, options, specs, rebuild)
             stack.enter_context(opening)
+            self._cores = cores = opening.cores
             self._mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
             self._captures: list[CaptureThread] = []
             self._sources = sources = list[FrameSource]()
@@ -125,6 +126,7 @@ class Stream(Closing, Iterator[Row]):
                 reconstruction=reconstruction,
                 max_age_ms=options.max_age_ms,
                 pictures=options.view is not None,
+                cores=cores,
             )
             facts = RunFacts(
                 model=spec,
@@ -139,7 +141,7 @@ class Stream(Closing, Iterator[Row]):
         self._rows = self._encoder.rows(self._mailboxes, max_frames=options.max_frames)
         self._is_open = True
         self.cameras, self.engine = facts.cameras, facts.backend
-        self.notes = (*choice.clauses, *remarks)
+        self.notes = (*choice.clauses, *remarks, *([cores.note] if cores.note else []))
         frames = [math.inf if one.expected is None else one.expected for one in sources]
         expected = min(sum(frames), options.max_frames or math.inf)
         self.expected = None if expected == math.inf else int(expected)
@@ -154,7 +156,9 @@ class Stream(Closing, Iterator[Row]):
         self._sources.append(source)
         freeze_after_s = options.freeze_after_s(can_reconnect=source.can_reconnect)
         mailbox = _mailbox(self._mailboxes, source, options)
-        self._captures.append(CaptureThread(source, mailbox, spec, freeze_after_s=freeze_after_s))
+        self._captures.append(
+            CaptureThread(source, mailbox, spec, freeze_after_s=freeze_after_s, cores=self._cores)
+        )
         return self._captures[-1]
 
     @property

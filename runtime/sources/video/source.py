@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from ...core.frame import Frame, Gap
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
 from ..pauses import HEARTBEAT, PauseWatch
 from ..spec import SourceSpec
+from ..thread_time import awake_ns
 from .connection import FAILURES, Connection
 from .containers.announcement import Announcement
 from .decoder import PacketDecoder
@@ -40,12 +40,6 @@ _NO_TIMES = cast("int", av.format.Flags.no_timestamps.value)
 
 SILENT_NS = NS_PER_S // 10
 """Packets of a live stream may give no frame for so long before the reader is told of them."""
-
-
-def _usage() -> tuple[int, int]:
-    """Return this thread's processor time in ns, and how often its core was taken from it."""
-    used = resource.getrusage(resource.RUSAGE_THREAD)
-    return round((used.ru_utime + used.ru_stime) * NS_PER_S), used.ru_nivcsw
 
 
 class VideoSource(FrameSource):
@@ -153,7 +147,7 @@ class VideoSource(FrameSource):
         connection, packets = self._connection, self._decoder.packets()
         failure: Exception | None = None
         while True:
-            asked_ns, before = time.monotonic_ns(), _usage() if self.live else None
+            asked_ns, before = time.monotonic_ns(), awake_ns() if self.live else None
             try:
                 packet = next(packets, None)
             except FAILURES as error:
@@ -199,11 +193,11 @@ class VideoSource(FrameSource):
         now_ns: int,
         before: tuple[int, int],
     ) -> int:
-        """Return when a packet came that was asked for at `asked_ns`, `before` being the usage."""
+        """Return when a packet came that was asked for at `asked_ns`, `before` as it was awake."""
         stamp, base = packet.pts, self._stream.time_base
         stamp_s = None if stamp is None or base is None else float(stamp * base)
-        busy_ns, preempted = (after - was for after, was in zip(_usage(), before, strict=True))
-        if preempted:  # how much of it was waiting cannot be known
+        busy_ns, preempted = (after - was for after, was in zip(awake_ns(), before, strict=True))
+        if preempted:  # how much of it was waiting is not known
             busy_ns = now_ns - asked_ns
         pause = HEARTBEAT.between(asked_ns, now_ns)
         came_ns = self._clock.came_ns(asked_ns, now_ns, stamp_s, busy_ns, pause)

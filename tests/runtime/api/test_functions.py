@@ -429,7 +429,8 @@ SNAPSHOT = {
     "load": "(folder='bundle')",
     "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "
     "realtime=False, live=None, rtsp_transport='auto', allow_hosts=(), max_age_ms=None, "
-    "timeout=5.0, freeze_after=None, give_up_after=60.0, batch_wait_ms=2.0, width=None, "
+    "latency='balanced', timeout=5.0, freeze_after=None, give_up_after=60.0, "
+    "batch_wait_ms=2.0, width=None, "
     "height=None, fps=None, fourcc=None, accept_mode=False, matrix=None, track=None, "
     "max_picture=200.0, reconstruct=None, ood='mu', ood_above=99.9, view=False)",
 }

@@ -1,0 +1,169 @@
+"""Which cores the threads of a stream run on, and before whom; what the system refuses is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_TASKS = Path("/proc/self/task")
+_PRIORITY = 1
+"""Of SCHED_FIFO: before every ordinary thread, behind every other one of that kind."""
+_LOOK_NS = 1_000_000_000
+_LEAST_REST = 0.3
+"""Of the time. Who rests less would leave too little to ordinary threads, such as those of
+outputs."""
+
+
+class Cores:
+    """Places an encoder's worker threads on a core each, and the encoding thread on the others.
+
+    Between two frames of a camera all threads sleep, and the system may wake a worker on the very
+    core on which the encoding thread runs: one half of the work then waits for the other half, for
+    longer than one thread would take for both (docs/speed.md). On a single core nothing is placed,
+    nor on systems without `sched_setaffinity`.
+
+    The encoding thread is the caller's own, so it is bound only from `bind` to `release`: a thread
+    that a caller starts would inherit it. With `first` the threads of the stream also run before
+    ordinary ones (SCHED_FIFO of sched(7)), as far as this user may ask for it, and until the
+    encoding thread hardly rests any more.
+
+    Attributes:
+        note: Why threads do not run first, where that was asked for and refused.
+    """
+
+    def __init__(self, *, first: bool = False) -> None:
+        usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+        self._cpus = sorted(usable)
+        self.note: str | None = None
+        self._first = first and len(self._cpus) > 1
+        self._raised: set[int] = set()  # native ids of the threads that run first
+        self._own: set[int] = set()
+        self._before: tuple[set[int], int, os.sched_param] | None = None
+        self._bound_ns = self._rested_ns = 0
+        self._since_ns = time.monotonic_ns()
+
+    @contextlib.contextmanager
+    def placing(self) -> Iterator[None]:
+        """Place the threads that the calling one begins within the block: an engine's workers.
+
+        They are known by the name that they inherit, as others begin threads meanwhile.
+        """
+        name = _Name(f"place {threading.get_native_id()}")
+        try:
+            yield
+            workers = name.inherited()
+        finally:
+            name.restore()
+        taken = self._cpus[: min(len(workers), len(self._cpus) - 1)]
+        if not taken:
+            return
+        self._own = set(self._cpus) - set(taken)
+        for place, worker in enumerate(workers):
+            with contextlib.suppress(OSError):  # it has ended, or a container forbids it
+                os.sched_setaffinity(worker, {taken[place % len(taken)]})
+            self._raise(worker)
+
+    def place_nothing(self) -> None:
+        """Let the encoding thread run anywhere after all: its engine has no workers."""
+        self._own = set()
+
+    def bind(self) -> None:
+        """Bind the calling thread to its cores, until `release`; it is about to wait for frames."""
+        if not (self._own or self._first) or self._before is not None:
+            return
+        self._before = os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0)
+        if self._own:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, self._own)
+        self._raise(0)
+        self._bound_ns = time.monotonic_ns()
+
+    def has_rested(self) -> None:
+        """Note that a bound thread waits no more; who hardly rests runs first no longer."""
+        if not self._first:
+            return
+        now_ns = time.monotonic_ns()
+        self._rested_ns += now_ns - self._bound_ns
+        if (passed_ns := now_ns - self._since_ns) < _LOOK_NS:
+            return
+        if self._rested_ns < _LEAST_REST * passed_ns:
+            self._first = False
+            for thread in self._raised:
+                _make_ordinary(thread)
+        self._since_ns, self._rested_ns = now_ns, 0
+
+    def release(self) -> None:
+        """Let the calling thread run where and as it could before."""
+        if self._before is None:
+            return
+        (cpus, policy, priority), self._before = self._before, None
+        with contextlib.suppress(OSError):
+            if self._own:
+                os.sched_setaffinity(0, cpus)
+            if os.sched_getscheduler(0) != policy:
+                # Who may not take that mark away would be refused the rest as well.
+                os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, priority)
+
+    def begin_beside(self) -> None:
+        """Let the calling thread run anywhere, which a bound one began, and before that one."""
+        if self._own:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, self._cpus)
+        self._raise(0, _PRIORITY + 1)
+
+    def begin_capture(self) -> None:
+        """Let the calling thread, which captures frames, run first as well."""
+        self._raise(0)
+
+    def _raise(self, thread: int, priority: int = _PRIORITY) -> None:
+        if not self._first:
+            return
+        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+        try:
+            os.sched_setscheduler(thread, policy, os.sched_param(priority))
+        except ProcessLookupError:  # it has ended
+            return
+        except OSError as error:
+            self._first = False
+            reason = (error.strerror or "refused").lower()
+            self.note = f"threads run among all others, as SCHED_FIFO is not allowed ({reason})"
+            return
+        self._raised.add(thread or threading.get_native_id())
+
+
+class _Name:
+    """A name of the calling thread as the kernel has it (comm of proc(5)), until `restore`."""
+
+    def __init__(self, name: str) -> None:
+        self._id, self._name, self._before = threading.get_native_id(), name, ""
+        with contextlib.suppress(OSError):  # no such files here: then no thread has it
+            own = _TASKS / str(self._id) / "comm"
+            self._before = own.read_text(encoding="utf-8", errors="replace").strip()
+            own.write_text(name, encoding="ascii")
+
+    def inherited(self) -> list[int]:
+        """Return the other threads that have the name, and give them the one before."""
+        found = []
+        for comm in sorted(_TASKS.glob("*/comm"), key=lambda path: int(path.parent.name)):
+            with contextlib.suppress(OSError):  # it has ended
+                has_it = comm.read_text(encoding="utf-8", errors="replace").strip() == self._name
+                if has_it and int(comm.parent.name) != self._id:
+                    found.append(int(comm.parent.name))
+                    comm.write_text(self._before, encoding="utf-8")
+        return found
+
+    def restore(self) -> None:
+        """Give the thread its name back."""
+        if self._before:
+            with contextlib.suppress(OSError):
+                (_TASKS / str(self._id) / "comm").write_text(self._before, encoding="utf-8")
+
+
+def _make_ordinary(thread: int) -> None:
+    with contextlib.suppress(OSError):
+        policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(thread, policy, os.sched_param(0))

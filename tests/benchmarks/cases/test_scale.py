@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from motorvae.benchmarks.cases import latencies, scale
+
+
+def test_cameras_are_counted_and_drawn(
+    small_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, drawn = tmp_path / "scale.json", tmp_path / "scale.svg"
+    words = [str(small_bundle), "--cameras", "2", "--fps", "20", "--seconds", "0.5"]
+    options = ["--", "--backend", "onnx", "--trust", "--ood", "none"]
+    assert scale.main([*words, "--json", str(kept), "--svg", str(drawn), *options]) == 0
+    one, two = json.loads(kept.read_text())
+    assert (one["cameras"], one["processes"], two["processes"]) == (2, 1, 2)
+    for found in (one, two):
+        assert found["offered_per_s"] == 40
+        assert 10 < found["latents_per_s"] < 80
+        assert 0 < found["age_p50_ms"] <= found["age_p99_ms"]
+        assert found["processor_ms"] > 0
+    assert "latents_per_s" in capsys.readouterr().out
+    picture = ET.fromstring(drawn.read_text())  # noqa: S314  # we wrote it
+    lines = [part for part in picture.iter() if part.tag.endswith("polyline")]
+    assert len(lines) == 6  # three quantities, by one process and by two
+
+
+def test_each_choice_of_latency_is_measured_against_a_floor(
+    small_bundle: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "latencies.json"
+    words = [str(small_bundle), "--precision", "fp32", "--rounds", "1", "--frames", "20"]
+    options = ["--", "--trust", "--ood", "none"]
+    assert latencies.main([*words, "--json", str(kept), *options]) == 0
+    results = json.loads(kept.read_text())
+    assert list(results["floor_ms"]) == ["decode and convert", "encode"]
+    assert [one["latency"] for one in results["found"]] == ["lowest", "balanced", "economy"]
+    floor_ms = sum(results["floor_ms"].values())
+    for one in results["found"]:
+        assert one["over_floor"] == pytest.approx(one["age_p50_ms"] / floor_ms, abs=0.02)
+        assert one["age_p50_ms"] >= one["capture"]
