@@ -197,8 +197,12 @@ def layers_of(
         for name, layer in model.named_modules()
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
     }
+
+    def seen(layer: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> None:
+        shapes[layer] = tuple(given[0].shape[1:])
+
     for layer in names.values():
-        layer.register_forward_hook(lambda one, given, _: shapes.update({one: given[0].shape[1:]}))
+        layer.register_forward_hook(seen)
     model(torch.zeros(1, *spec.input_shape, device=device))
     dtype = torch.bfloat16 if way.precision == "bf16-mixed" else torch.float32
     for name, layer in names.items():
@@ -328,7 +332,7 @@ def _grown_by(way: Way, spec: ModelSpec, size: int, threads: int) -> int:
     # Not getrusage's, which a process has from the one that started it.
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     (peak_kib,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return peak_kib * 1024 - before
+    return int(peak_kib * 1024 - before)
 
 
 def _show(row: dict[str, Any]) -> None:
