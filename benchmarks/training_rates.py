@@ -30,11 +30,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -212,15 +213,12 @@ def layers_of(
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             layer(maps)
         flop = counter.get_total_flops()
-        forward = _best(lambda layer=layer, maps=maps: layer(maps), device)
+        forward = _best(partial(layer, maps), device)
         made = layer(maps)
         wanted = [one for one in (maps, *layer.parameters()) if one.requires_grad]
         gradient = torch.randn_like(made)
         backward = _best(
-            lambda made=made, wanted=wanted, gradient=gradient: torch.autograd.grad(
-                made, wanted, gradient, retain_graph=True
-            ),
-            device,
+            partial(torch.autograd.grad, made, wanted, gradient, retain_graph=True), device
         )
         products = 1 + maps.requires_grad  # as large as the forward one
         row = {
