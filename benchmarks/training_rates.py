@@ -30,11 +30,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -197,8 +198,12 @@ def layers_of(
         for name, layer in model.named_modules()
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
     }
+
+    def seen(layer: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> None:
+        shapes[layer] = tuple(given[0].shape[1:])
+
     for layer in names.values():
-        layer.register_forward_hook(lambda one, given, _: shapes.update({one: given[0].shape[1:]}))
+        layer.register_forward_hook(seen)
     model(torch.zeros(1, *spec.input_shape, device=device))
     dtype = torch.bfloat16 if way.precision == "bf16-mixed" else torch.float32
     for name, layer in names.items():
@@ -208,15 +213,12 @@ def layers_of(
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             layer(maps)
         flop = counter.get_total_flops()
-        forward = _best(lambda layer=layer, maps=maps: layer(maps), device)
+        forward = _best(partial(layer, maps), device)
         made = layer(maps)
         wanted = [one for one in (maps, *layer.parameters()) if one.requires_grad]
         gradient = torch.randn_like(made)
         backward = _best(
-            lambda made=made, wanted=wanted, gradient=gradient: torch.autograd.grad(
-                made, wanted, gradient, retain_graph=True
-            ),
-            device,
+            partial(torch.autograd.grad, made, wanted, gradient, retain_graph=True), device
         )
         products = 1 + maps.requires_grad  # as large as the forward one
         row = {
@@ -328,7 +330,7 @@ def _grown_by(way: Way, spec: ModelSpec, size: int, threads: int) -> int:
     # Not getrusage's, which a process has from the one that started it.
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     (peak_kib,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return peak_kib * 1024 - before
+    return int(peak_kib * 1024 - before)
 
 
 def _show(row: dict[str, Any]) -> None:

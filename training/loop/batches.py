@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -122,6 +122,7 @@ def _prefetched(
     data: DataSet, batches: Iterable[Rows], ranks: int, rank: int, raw: bool
 ) -> Iterator[Tensor]:
     """Assemble a rank's share of the next batches in threads while one is computed on."""
+    assemble: Callable[[Rows, int, int], npt.NDArray[Any]]
     assemble = data.share_of_pixels if raw else data.share
 
     def submitted(whole: Rows) -> Future[npt.NDArray[Any]]:
