@@ -11,6 +11,7 @@ CARD: dict[str, Operator] = {
     **CARD_LAYERS,
     **CARD_LAYOUT,
     **QUANTISATION,
+    "Add": ELEMENTWISE["Add"],
     "Cast": CARD_CAST,
     "LeakyRelu": ELEMENTWISE["LeakyRelu"],
     "Mul": CARD_MUL,
