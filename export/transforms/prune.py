@@ -153,7 +153,9 @@ def _resize(link: Link, channels: int) -> None:
     value = link.source.outputs[0]
     while True:
         shape = list(value.shape or ())
-        shape[1] = int(shape[1]) * channels // link.channels  # type: ignore[call-overload]
+        width = shape[1]
+        assert isinstance(width, int)  # noqa: S101  # channels are counted in every graph of ours
+        shape[1] = width * channels // link.channels
         value.shape = ir.Shape(shape)
         (*_, last) = uses = [use.node for use in value.uses()]
         if last in link.readers:
@@ -161,7 +163,7 @@ def _resize(link: Link, channels: int) -> None:
         (node,) = uses
         if node.op_type == "Reshape":
             size = np.asarray(node.inputs[1].const_value.numpy()).copy()  # type: ignore[union-attr]
-            size[1:] = [int(one) for one in list(node.outputs[0].shape or ())[1:]]
+            size[1:] = [int(str(one)) for one in list(node.outputs[0].shape or ())[1:]]
             size[1] = size[1] * channels // link.channels
             _set(node.inputs[1], size)
         value = node.outputs[0]

@@ -122,8 +122,7 @@ def _prefetched(
     data: DataSet, batches: Iterable[Rows], ranks: int, rank: int, raw: bool
 ) -> Iterator[Tensor]:
     """Assemble a rank's share of the next batches in threads while one is computed on."""
-    assemble: Callable[[Rows, int, int], npt.NDArray[Any]]
-    assemble = data.share_of_pixels if raw else data.share
+    assemble: Callable[..., npt.NDArray[Any]] = data.share_of_pixels if raw else data.share
 
     def submitted(whole: Rows) -> Future[npt.NDArray[Any]]:
         return pool.submit(assemble, whole, *_piece(len(whole), ranks, rank))
