@@ -125,8 +125,8 @@ def _gpu(options: GpuOptions, *_: object) -> int:
     bundle = load_bundle(options.model)
     with needed_for("examining a GPU", extra="bench"):
         from .examine_gpu import Examination  # noqa: PLC0415  # with psutil: --help must not need it
-        from .gpu_roofline import load_rates  # noqa: PLC0415
         from .measure.energy import IDLE_S, WINDOW_S  # noqa: PLC0415
+        from .measure.gpu_roofline import load_rates  # noqa: PLC0415
         from .report.energy import print_energy  # noqa: PLC0415
         from .report.tables import print_gpu_cases  # noqa: PLC0415
         from .sensors.find import gpu_sensors, require_sensors  # noqa: PLC0415

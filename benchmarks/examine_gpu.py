@@ -51,8 +51,8 @@ from .cases.gpu import (
     public_case,
     timed_engine,
 )
-from .gpu_roofline import case_under_roofline, check_rates, rates_of_gpu
 from .measure.case import NOT_REACHED, Case
+from .measure.gpu_roofline import case_under_roofline, check_rates, rates_of_gpu
 from .measure.result import (
     GpuFacts,
     GpuRates,

@@ -49,9 +49,13 @@ class ImageConvolution(nn.Conv2d):
 
 
 def _trains_on_cpu(weight: Tensor, maps: Tensor) -> bool:
-    """Whether a gradient is wanted, on a CPU, of a model that is channels last."""
+    """Whether a gradient is wanted, on a CPU, of a model that is channels last.
+
+    Not while a graph is exported: weights of one channel are channels last however they lie.
+    """
     return (
         maps.device.type == "cpu"
+        and not torch.compiler.is_compiling()
         and torch.is_grad_enabled()
         and weight.requires_grad
         and weight.is_contiguous(memory_format=torch.channels_last)

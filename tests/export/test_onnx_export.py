@@ -120,3 +120,14 @@ def test_other_sizes_export_too(spec: ModelSpec, tmp_path: Path) -> None:
         onnx.checker.check_model(path, full_check=True)
         with open_file(path) as backend:
             backend.check_tensors(GraphKey(graph).inputs(spec), GraphKey(graph).outputs(spec))
+
+
+@pytest.mark.parametrize("channels", [(1,), (4, 8)])
+def test_a_model_as_it_trains_is_exported_by_torchs_own_operators(
+    channels: tuple[int, ...],
+) -> None:
+    """Weights of one channel are channels last however they lie."""
+    spec = ModelSpec(image_size=32, channels=channels, latent_size=3)
+    model = MotorVAE(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    kinds = {node.op_type for node in onnx_from_model(model, spec, "decoder").graph}
+    assert kinds == {"Gemm", "Reshape", "ConvTranspose", "LeakyRelu", "Conv", "Sigmoid"}

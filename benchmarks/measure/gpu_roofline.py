@@ -7,13 +7,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ..runtime.bundle.graph_key import GraphKey
-from ..runtime.core.documents import document_from_json
-from ..runtime.core.errors import MeasurementError, missing_dependency
-from ..runtime.core.spec import ModelSpec
-from ..runtime.core.system.children import python_module
-from .measure.case import Case
-from .measure.result import ENCODER_FP16_BYTES, GpuRates
+from ...runtime.bundle.graph_key import GraphKey
+from ...runtime.core.documents import document_from_json
+from ...runtime.core.errors import MeasurementError, missing_dependency
+from ...runtime.core.spec import ModelSpec
+from ...runtime.core.system.children import python_module
+from .case import Case
+from .result import ENCODER_FP16_BYTES, GpuRates
 
 _LIMIT_S = 120
 _MOST_BYTES = 1 << 20
@@ -29,7 +29,7 @@ def rates_of_gpu(spec: ModelSpec) -> GpuRates:
         MeasurementError: torch finds no GPU, or the process failed; its last line says why.
     """
     _require_torch("measuring the GPU's rates")
-    from .measure.roofline import cost_of  # noqa: PLC0415  # torch is optional
+    from .roofline import cost_of  # noqa: PLC0415  # torch is optional
 
     if spec.channels is None:
         again = ENCODER_FP16_BYTES  # whose cost is not known
@@ -82,7 +82,7 @@ def case_under_roofline(case: Case, rates: GpuRates, spec: ModelSpec, key: Graph
     Its `times` is of the whole, from host memory to host memory; how far the kernels alone are
     from it is a note. Whichever is faster than the least time makes the case doubtful.
     """
-    from .measure.roofline import cost_of, roofline_of  # noqa: PLC0415  # torch is optional
+    from .roofline import cost_of, roofline_of  # noqa: PLC0415  # torch is optional
 
     rate = rates.matrix.get(key.precision)
     if rate is None or case.whole is None:

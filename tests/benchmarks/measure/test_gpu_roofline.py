@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from motorvae.benchmarks.cases.gpu import planned_cases
-from motorvae.benchmarks.gpu_roofline import (
+from motorvae.benchmarks.measure.case import Case, samples_of
+from motorvae.benchmarks.measure.gpu_roofline import (
     case_under_roofline,
     check_rates,
     load_rates,
     rates_of_gpu,
 )
-from motorvae.benchmarks.measure.case import Case, samples_of
 from motorvae.benchmarks.measure.result import GpuRates, Rate
 from motorvae.benchmarks.measure.roofline import cost_of
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
