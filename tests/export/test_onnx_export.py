@@ -129,5 +129,5 @@ def test_a_model_as_it_trains_is_exported_by_torchs_own_operators(
     """Weights of one channel are channels last however they lie."""
     spec = ModelSpec(image_size=32, channels=channels, latent_size=3)
     model = MotorVAE(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    kinds = {node.op_type for node in onnx_from_model(model, spec, "decoder").graph}
+    kinds = {node.op_type for node in onnx_from_model(model.eval(), spec, "decoder").graph}
     assert kinds == {"Gemm", "Reshape", "ConvTranspose", "LeakyRelu", "Conv", "Sigmoid"}
