@@ -16,7 +16,8 @@ from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.camera_formats import fitted_from_jpeg
 from ...runtime.pixels.convert import batch_of, fitted, picture_from_image
-from ...runtime.pixels.yuv import fitted_from_video_frame
+from ...runtime.pixels.one_pass import LIMITED_RANGE
+from ...runtime.pixels.yuv import MATRIX_NUMBERS, fitted_from_video_frame
 from ...runtime.sources.base import CaptureRequest, fitted_from_item
 from ...runtime.sources.open import open_source
 from ...runtime.sources.spec import SYNTHETIC_SIZE
@@ -61,7 +62,10 @@ def scene_of(width: int, height: int, seed: int) -> Scene:
     bgr = frame_of(width, height, seed)
     # FFmpeg's own conversion is two levels too dark on bright pictures unless set to be exact.
     planes = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420), np.uint8)
-    return Scene(bgr, jpeg_of(bgr), VideoFrame.from_ndarray(planes, "yuv420p"))
+    yuv = VideoFrame.from_ndarray(planes, "yuv420p")
+    # As OpenCV converts; of a large frame that says nothing, another matrix would be taken.
+    yuv.colorspace, yuv.color_range = MATRIX_NUMBERS["bt601"], LIMITED_RANGE
+    return Scene(bgr, jpeg_of(bgr), yuv)
 
 
 def frame_of(width: int, height: int, seed: int) -> npt.NDArray[np.uint8]:

@@ -7,12 +7,26 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.demo.cli import video_of_vehicles
-from motorvae.benchmarks.under_test.scenes import images_from_source, moving_vehicles, vehicles
+from motorvae.benchmarks.under_test.scenes import (
+    images_from_source,
+    moving_vehicles,
+    our_luma,
+    scene_of,
+    vehicles,
+)
 from motorvae.runtime.core.errors import ConfigError, SourceError
 from motorvae.runtime.core.frame import Frame
-from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.core.spec import Matrix, ModelSpec
+from motorvae.runtime.pixels.reference import reference_picture
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.open import open_source
+
+
+@pytest.mark.parametrize("matrix", ["auto", "bt601", "bt709"])
+def test_a_large_scene_says_which_yuv_it_is(matrix: Matrix) -> None:
+    spec, scene = ModelSpec(matrix=matrix), scene_of(1280, 720, 0)
+    luma = our_luma(scene, "yuv", spec)().astype(float)
+    assert np.abs(luma - reference_picture(scene.bgr, spec)).mean() < 0.5
 
 
 def grey_folder(folder: Path, count: int) -> Path:
