@@ -77,8 +77,8 @@ class StreamOptions:
     latency: Latency = "balanced"
     """What a live camera's latents may cost on a CPU (docs/speed.md has the trade). economy: one
     thread, the least processor time. balanced: the encoder's threads on a core each, if that is
-    faster. lowest: they also run before others where the system allows it, and the encoder is run
-    once just before the frame of a single, regular camera is due, which warms it up."""
+    faster. lowest: the threads of a single camera also run before others where the system allows
+    it, as long as they rest often enough."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None
