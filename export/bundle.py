@@ -50,7 +50,7 @@ from .graph_folder import GraphFolder, graph_keys
 from .int8.graphs import Int8Search, Searched
 from .int8.images import CalibrationImages, Luma, calibration_from_text
 from .ood import ood_capability
-from .shared_weights import copy_with_whole_graphs, write_with_weights
+from .shared_weights import copy_with_whole_graphs, is_kept_whole, write_with_weights
 from .transforms.float_parts import fragile_nodes, kept_in_engines
 from .transforms.fp16 import fp16_from_fp32
 from .transforms.io_variants import luma_from_float, mu_from_encoder
@@ -198,7 +198,7 @@ def add_to_bundle(
         writer = BundleWriter(files, reference, on_step, keep_float32, prune_channels)
         searched = writer.add(precisions, targets, images)
         writer.check_gate(searched, on_reports)
-        writer.write_manifest(external_data, earlier)
+        writer.write_manifest(external_data and not is_kept_whole(bundle.manifest), earlier)
     return tuple(one for one in searched if not one.passed)
 
 

@@ -295,6 +295,11 @@ def extend_bundle(
             f"{bundle.folder} has INT8 graphs already, and {name} would change nothing: "
             "export the checkpoint again with it and --replace, or leave it out"
         )
+    if options.prune_channels and bundle.spec.channels is None:
+        raise ConfigError(
+            "--prune-channels is for encoders of the card's network, and this bundle has another: "
+            "leave it out"
+        )
     precisions = {precision for precision, _ in there}
     if options.kept and "fp16" in precisions:
         raise ConfigError(

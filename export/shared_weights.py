@@ -28,6 +28,8 @@ from ..runtime.core.atomic_files import replaced_folder
 from ..runtime.core.documents import json_from_document
 from ..runtime.core.system.temporaries import without_temporaries
 
+SHARING_SINCE = 7
+"""The version of manifests that says where weights lie."""
 LEAST_BYTES = 64 << 10
 """Smaller constants stay in their graphs: they start on a page of their own."""
 
@@ -84,6 +86,13 @@ def copy_with_whole_graphs(bundle: Bundle, folder: Path) -> Manifest:
     graphs = tuple(one.model_copy(update={"stored": None}) for one in manifest.graphs)
     files = tuple(one for one in manifest.files if one.file != WEIGHTS)
     return manifest.model_copy(update={"graphs": graphs, "files": files})
+
+
+def is_kept_whole(manifest: Manifest) -> bool:
+    """Whether a bundle's weights lie in its graphs by choice: what is added to it is written so."""
+    return manifest.schema_version >= SHARING_SINCE and not any(
+        one.stored for one in manifest.graphs
+    )
 
 
 def weights_into_graphs(bundle: Bundle) -> None:
@@ -147,7 +156,9 @@ class _Store:
                     return Place(*exact_at, flips=self._add(flips))
         where = self._add(data)
         if tensor.data_type == onnx.TensorProto.FLOAT:
-            self.floats.setdefault(name, []).append((where, data))
+            known = self.floats.setdefault(name, [])
+            if where not in (place for place, _ in known):
+                known.append((where, data))
         return Place(*where)
 
     def _add(self, data: bytes) -> tuple[int, int]:

@@ -131,7 +131,8 @@ class _Image(torch.autograd.Function):
             )
             products = torch.mm(shifts.flatten(2).flatten(0, 1), _pixels_of(maps))
             found = products.view(_SIDE, _SIDE, len(weight), -1)
-            by_weight = found.permute(2, 3, 0, 1)
+            # As the weights lie: DistributedDataParallel warns of others.
+            by_weight = torch.empty_like(weight).copy_(found.permute(2, 3, 0, 1))
         return by_maps, by_weight, by_bias
 
 

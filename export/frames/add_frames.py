@@ -29,7 +29,7 @@ from ...runtime.core.errors import ConfigError, OutputError, VerificationError
 from ...runtime.core.packages import own_version
 from ...runtime.core.spec import ModelSpec, StrictModel
 from ...runtime.engines.trial.run import remember_verified
-from ..shared_weights import copy_with_whole_graphs, write_with_weights
+from ..shared_weights import copy_with_whole_graphs, is_kept_whole, write_with_weights
 from ..verify.reference import reference_from_bundle
 from .encoder import frame_from_encoder
 from .verify import JudgingFrames, frame_reports
@@ -122,7 +122,8 @@ def frames_to_bundle(
                 "verification": tuple(reports),
             }
         )
-        write_with_weights(manifest, folder, external_data=external_data)
+        shares = external_data and not is_kept_whole(bundle.manifest)
+        write_with_weights(manifest, folder, external_data=shares)
         remember_verified(load_bundle(folder), entries)
 
 

@@ -16,6 +16,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
+from ...runtime.bundle.weights import ROUNDED
 from ...runtime.core.errors import GraphError
 
 RANDOM = {
@@ -112,6 +113,11 @@ def _check_external(path: Path, proto: onnx.ModelProto) -> None:
     total = path.stat().st_size
     for tensor in proto.graph.initializer:
         for fact in tensor.external_data:
+            if fact.key == "location" and fact.value.startswith(ROUNDED):
+                raise GraphError(
+                    f"{path} is an FP16 graph of a bundle, whose weights only motorVAE reads",
+                    fix="run motorvae-export --model BUNDLE --no-external-data on a copy of it",
+                )
             if fact.key == "location" and not (path.parent / fact.value).is_file():
                 raise GraphError(
                     f"{path} keeps weights in {fact.value!r}, which is not beside it",

@@ -41,7 +41,7 @@ def _script(name: str) -> Callable[..., int]:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             with contextlib.suppress(ValueError):  # not in the main thread: a program called it
                 signal.signal(signal.SIGINT, end)
-        if args is None and "stream" in {name, *sys.argv[1:2]}:
+        if args is None and (name or next(iter(sys.argv[1:]), "")) == "stream":
             _start_sooner()
         from .commands import run_command  # noqa: PLC0415  # only now
         from .runtime.core.lifecycle import DEFAULT_HANDLERS  # noqa: PLC0415  # as above

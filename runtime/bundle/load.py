@@ -114,6 +114,8 @@ class Bundle:
         """Return a graph with the weights that lie elsewhere, once they are the right ones."""
         try:
             data = whole_graph(data, self.folder, graph.size_bytes)
+        except MemoryError as error:
+            raise _unreadable(self.folder, graph.file, error) from error
         except ValueError as error:
             raise BundleError(f"{path} cannot be made whole: {error}; {_COPY_AGAIN}") from error
         if (found := hashlib.sha256(data).hexdigest()) != graph.sha256:

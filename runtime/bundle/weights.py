@@ -45,6 +45,8 @@ _FLOAT16 = 10
 _MOST_DIGITS = 12
 _MOST_SAID = 4096  # bytes of a constant that says where it is
 _MOST_WHOLE = (2 << 30) - 1  # more is no protobuf
+_MOST_OVER = 64
+"""Bytes that deflated bits may be longer than they are, beside a 4096th part: zlib's worst case."""
 
 Part = bytes | memoryview
 
@@ -165,8 +167,11 @@ def _read(data: memoryview, reader: Reader) -> tuple[Values, Place | None]:
         raise ValueError(f"its constant {name!r} is in it and in another file")
     if not flips:
         return tensor, Place(offset, length)
-    if tensor.get("data_type") != _FLOAT16 or length % 4:
+    if tensor.get("data_type") != _FLOAT16 or length % 4 or not length:
         raise ValueError(f"its constant {name!r} is no FP16 one")
+    bits = length // 32 + 1
+    if flips[1] > bits + bits // 4096 + _MOST_OVER:  # would be read, and thrown away
+        raise ValueError(f"its constant {name!r} is rounded by more than a bit a weight")
     return tensor, Place(offset, length, (flips[0], flips[1]))
 
 

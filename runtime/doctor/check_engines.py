@@ -147,8 +147,8 @@ def check_bundle(model: Path) -> Iterator[Finding]:
         return
     entries = (*bundle.manifest.graphs, *bundle.manifest.files)
     graphs = sentence_list([entry.title for entry in bundle.manifest.graphs])
-    megabytes = sum(entry.size_bytes for entry in entries) / 1e6
-    size = f"{len(entries)} files, {megabytes:.1f} MB, no byte altered"
+    sizes = {entry.file: entry.on_disk.size_bytes for entry in entries}
+    size = f"{len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, no byte altered"
     yield Finding("bundle", f"{model}: {graphs}; {size}")
     yield from _encoder(bundle)
     yield from _engines(bundle, find_gpu())

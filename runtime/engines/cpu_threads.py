@@ -24,7 +24,7 @@ def default_threads() -> int:
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     usable = os.sched_getaffinity(0)
-    cores = len({_siblings(number) for number in usable})
+    cores = len({core_of(number) for number in usable})
     # How many cores' time a container may take, rounded up.
     quotas = filter(None, map(_cores_of, _quota_files()))
     return max(1, min([cores, *quotas]))
@@ -41,7 +41,8 @@ def checked_threads(threads: int | None) -> int:
     return threads
 
 
-def _siblings(number: int) -> str:
+def core_of(number: int) -> str:
+    """Return which core a hardware thread is of: the numbers of all of its threads, or its own."""
     try:
         return Path(_SIBLINGS.format(number=number)).read_text(encoding="ascii")
     except OSError:

@@ -26,7 +26,8 @@ class _Delay:
     def ns(self) -> int | None:
         if self._file < 0:
             return None
-        return int(os.pread(self._file, 96, 0).split()[1])
+        _, waited_ns, turns = map(int, os.pread(self._file, 96, 0).split())
+        return waited_ns if turns else None  # a thread that reads has had one: nobody counts
 
     def __del__(self) -> None:  # with the thread
         if self._file >= 0:

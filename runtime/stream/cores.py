@@ -6,12 +6,15 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from ..engines.cpu_threads import core_of
 
 _TASKS = Path("/proc/self/task")
 _PRIORITY = 1
 """Of SCHED_FIFO: before every ordinary thread, behind every other one of that kind."""
+_REAL_TIME = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
 _LOOK_NS = 1_000_000_000
 _LEAST_REST = 0.3
 """Of the time. Who rests less would leave too little to ordinary threads, such as those of
@@ -24,7 +27,8 @@ class Cores:
     Between two frames of a camera all threads sleep, and the system may wake a worker on the very
     core on which the encoding thread runs: one half of the work then waits for the other half, for
     longer than one thread would take for both (docs/speed.md). On a single core nothing is placed,
-    nor on systems without `sched_setaffinity`.
+    nor on systems without `sched_setaffinity`, nor where an engine has fewer threads than there are
+    cores: another process would take the same ones.
 
     The encoding thread is the caller's own, so it is bound only from `bind` to `release`: a thread
     that a caller starts would inherit it. With `first` the threads of the stream also run before
@@ -38,6 +42,10 @@ class Cores:
     def __init__(self, *, first: bool = False) -> None:
         usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
         self._cpus = sorted(usable)
+        by_core: dict[str, list[int]] = {}
+        for cpu in self._cpus:
+            by_core.setdefault(core_of(cpu), []).append(cpu)
+        self._cores = list(by_core.values())  # the numbers of each core's hardware threads
         self.note: str | None = None
         self._first = first and len(self._cpus) > 1
         self._raised: set[int] = set()  # native ids of the threads that run first
@@ -47,10 +55,11 @@ class Cores:
         self._since_ns = time.monotonic_ns()
 
     @contextlib.contextmanager
-    def placing(self) -> Iterator[None]:
+    def placing(self, are_placed: Callable[[], bool] = lambda: True) -> Iterator[None]:
         """Place the threads that the calling one begins within the block: an engine's workers.
 
-        They are known by the name that they inherit, as others begin threads meanwhile.
+        They are known by the name that they inherit, as others begin threads meanwhile. Where they
+        are not `are_placed`, which is asked after the block, they only run first.
         """
         name = _Name(f"place {threading.get_native_id()}")
         try:
@@ -58,14 +67,15 @@ class Cores:
             workers = name.inherited()
         finally:
             name.restore()
-        taken = self._cpus[: min(len(workers), len(self._cpus) - 1)]
-        if not taken:
-            return
-        self._own = set(self._cpus) - set(taken)
-        for place, worker in enumerate(workers):
-            with contextlib.suppress(OSError):  # it has ended, or a container forbids it
-                os.sched_setaffinity(worker, {taken[place % len(taken)]})
+        for worker in workers:
             self._raise(worker)
+        *taken, own = self._cores or [[]]
+        if not workers or len(workers) != len(taken) or not are_placed():
+            return
+        self._own = set(own)
+        for worker, cpus in zip(workers, taken, strict=True):
+            with contextlib.suppress(OSError):  # it has ended, or a container forbids it
+                os.sched_setaffinity(worker, cpus)
 
     def place_nothing(self) -> None:
         """Let the encoding thread run anywhere after all: its engine has no workers."""
@@ -75,12 +85,19 @@ class Cores:
         """Bind the calling thread to its cores, until `release`; it is about to wait for frames."""
         if not (self._own or self._first) or self._before is not None:
             return
-        self._before = os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0)
+        try:
+            self._before = os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0)
+        except OSError:  # neither musl nor every container says it
+            return
         if self._own:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self._own)
         self._raise(0)
         self._bound_ns = time.monotonic_ns()
+
+    def begin(self) -> None:
+        """Note that frames are encoded from now on: only that time counts for `has_rested`."""
+        self._since_ns, self._rested_ns = time.monotonic_ns(), 0
 
     def has_rested(self) -> None:
         """Note that a bound thread waits no more; who hardly rests runs first no longer."""
@@ -124,6 +141,8 @@ class Cores:
             return
         policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
         try:
+            if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK in _REAL_TIME:
+                return  # whoever started this has given it more
             os.sched_setscheduler(thread, policy, os.sched_param(priority))
         except ProcessLookupError:  # it has ended
             return

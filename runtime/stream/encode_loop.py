@@ -81,9 +81,8 @@ class Reconstruction:
 class LatentStream:
     """Encodes what is ready, one frame of each camera at most, into buffers allocated once.
 
-    The encoder is warmed up here, so make one before the cameras are opened: frames that nobody
-    takes yet would count as dropped. What is older than `max_age_ms` gets no latent; with
-    `pictures` rows carry what was encoded, for a live view.
+    The encoder is warmed up here, so make one before frames are awaited. What is older than
+    `max_age_ms` gets no latent; with `pictures` rows carry what was encoded, for a live view.
     """
 
     def __init__(
@@ -127,6 +126,7 @@ class LatentStream:
         # Its thread starts with the first task: where nothing is judged, there is none.
         with ThreadPoolExecutor(1, "appearance", self._cores.begin_beside) as self._beside:
             try:
+                self._cores.begin()
                 while self.stats.handled < limit:
                     self._cores.bind()
                     if not (items := mailboxes.take()):

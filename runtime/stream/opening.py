@@ -50,6 +50,7 @@ class EncoderOpening(Closing):
         self._opened: ThreadTrial | None = None
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
+        self._done = threading.Event()
         if opens_beside(options):
             self._thread = threading.Thread(target=self._open, name="open encoder", daemon=True)
             self._thread.start()
@@ -91,6 +92,8 @@ class EncoderOpening(Closing):
 
     def _wait(self) -> None:
         if self._thread is not None:
+            # A join that Ctrl-C ends takes a thread that runs for ended (Python 3.10 to 3.12).
+            self._done.wait()
             self._thread.join()
 
     def _open(self) -> None:
@@ -98,6 +101,8 @@ class EncoderOpening(Closing):
             self._opened = self._encoder()
         except Exception as error:  # noqa: BLE001  # `check` raises it
             self._error = error
+        finally:
+            self._done.set()
 
     def _encoder(self) -> ThreadTrial:
         """Open the encoder; where frames come with pauses, with the threads that suit those."""
@@ -110,8 +115,11 @@ class EncoderOpening(Closing):
             return select_engine(self._bundle, "encoder", asked, self._rebuild)
 
         def open_placed(threads: int | None) -> SelectedEngine:
-            with self.cores.placing():
-                return open_with(threads)
+            found: list[SelectedEngine] = []
+            # OpenVINO has places of its own, and lets the thread that runs it do the most.
+            with self.cores.placing(lambda: found[0].backend.name.startswith("ONNX Runtime")):
+                found.append(open_with(threads))
+            return found[0]
 
         if not self._is_paced:
             return ThreadTrial(open_with(request.threads))

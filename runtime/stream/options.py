@@ -78,7 +78,7 @@ class StreamOptions:
     """What a live camera's latents may cost on a CPU (docs/speed.md has the trade). economy: one
     thread, the least processor time. balanced: the encoder's threads on a core each, if that is
     faster. lowest: the threads of a single camera also run before others where the system allows
-    it, as long as they rest often enough."""
+    it, as long as the encoder rests often enough."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None

@@ -109,6 +109,8 @@ class Stream(Closing, Iterator[Row]):
                     if options.ood != "none":
                         ood, remark = usable_detector(bundle, ood_above=options.ood_above)
                         remarks.append(remark)
+                    # Before a camera delivers what nobody would read: it may be built first.
+                    reconstruction = _reconstruction(stack, bundle, options, rebuild, ood)
                     for source_spec in opening.specs:
                         cameras.enter_context(self._opened_camera(source_spec, options, spec))
                 except MotorVAEError:
@@ -117,7 +119,6 @@ class Stream(Closing, Iterator[Row]):
                 choice = opening.result()
                 backend = stack.enter_context(choice.backend)
                 stack.enter_context(cameras.pop_all())  # cameras are released before the encoder
-            reconstruction = _reconstruction(stack, bundle, options, rebuild, ood)
             self._encoder = LatentStream(
                 backend,
                 spec,

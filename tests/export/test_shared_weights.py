@@ -19,7 +19,7 @@ from motorvae.commands import main
 from motorvae.export.shared_weights import LEAST_BYTES
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
-from motorvae.runtime.bundle.manifest import WEIGHTS
+from motorvae.runtime.bundle.manifest import MANIFEST, WEIGHTS
 from motorvae.runtime.bundle.weights import PAGE, ROUNDED
 from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.engines.base import Batch
@@ -148,6 +148,11 @@ def test_a_bundle_of_whole_graphs_is_read_and_shares_its_weights_when_it_is_adde
     assert graphs_of(load_bundle(whole)) == before
     words = ["export", "--model", str(whole), "--whole-frame", "bgr:96x80"]
     assert main(words) == 0
+    # As it was written: somebody's program may read these files.
+    assert not any(entry.stored for entry in load_bundle(whole).manifest.graphs)
+    manifest = json.loads((whole / MANIFEST).read_text())
+    (whole / MANIFEST).write_text(json.dumps(manifest | {"schema_version": 6}))  # of an earlier one
+    assert main([*words, "--replace"]) == 0
     bundle = load_bundle(whole)
     after = graphs_of(bundle)
     assert {title: after[title] for title in before} == before

@@ -84,7 +84,7 @@ class FasterThreads:
     @property
     def _head(self) -> str:
         facts = self.sha256, self.engine, self.precision, self.threads, self.images
-        return "\n".join(("motorvae tried threads v1", *map(str, facts), cpu_of_machine())) + "\n"
+        return "\n".join(("motorvae tried threads v2", *map(str, facts), cpu_of_machine())) + "\n"
 
     @property
     def _path(self) -> Path:

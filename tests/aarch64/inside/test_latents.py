@@ -16,6 +16,7 @@ import onnxruntime as ort
 import pytest
 
 from motorvae.benchmarks.under_test.stream_process import MjpegCamera
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.engines.float_arithmetic import float32_arithmetic
 from motorvae.runtime.pixels.convert import fitted
@@ -79,9 +80,10 @@ def test_what_onnx_runtime_makes_of_fp16_by_itself_is_noted(
     expected: Path, note: Callable[..., None]
 ) -> None:
     """So that docs/arm64.md says what `float32_arithmetic` mends, of today's ONNX Runtime."""
-    content = (expected / "bundle" / "encoder.mu.fp16.onnx").read_bytes()
+    bundle = load_bundle(expected / "bundle")
+    content = bundle.content(bundle.entry(GraphKey("encoder", "fp16", "mu")))
     alone, ours = (ort.InferenceSession(file) for file in (content, float32_arithmetic(content)))
-    spec, spread = load_bundle(expected / "bundle").spec, spread_of(expected)
+    spec, spread = bundle.spec, spread_of(expected)
     with np.load(expected / "bundle.onnx.fp32.npz") as held:
         names, exact = held["names"].tolist(), held["mu"]
     off: dict[str, list[npt.NDArray[Any]]] = {"alone": [], "ours": []}

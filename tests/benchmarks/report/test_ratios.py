@@ -148,7 +148,9 @@ def test_the_command_reads_what_is_published_and_ends_with_1_where_a_gain_is_los
     assert main(["compare", str(PUBLISHED), str(path), "--ratios", "--tolerance", "0.9"]) == 0
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}")[:-6]])
+@pytest.mark.parametrize(
+    "content", [b"no gzip", gzip.compress(b"{}")[:-6]], ids=["no gzip", "cut short"]
+)
 def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bench.json.gz"
     path.write_bytes(content)

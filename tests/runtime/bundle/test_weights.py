@@ -148,7 +148,8 @@ def test_no_constant_lies_anywhere_else(copy: Path, location: str) -> None:
         ({"offset": None}, "in another file"),
         ({"checksum": "00"}, "in another file"),
         ({"length": "262143"}, "is no FP16 one"),
-        ({"length": "4"}, "is damaged"),
+        ({"length": "4"}, "by more than a bit a weight"),
+        ({"length": "0"}, "is no FP16 one"),
         ({"length": "9" * 11 + "6"}, "is larger than it says"),
         ({"location": f"{ROUNDED}.{'9' * 12}.9"}, "is cut short"),
         ({"location": f"{ROUNDED}.0.9"}, "is damaged"),
@@ -166,15 +167,20 @@ def test_numbers_that_lie_are_refused_in_a_clause(
         whole_graph(data, copy, 64 << 20)
 
 
-def test_flips_unfold_to_no_more_than_there_are_weights(copy: Path) -> None:
-    bomb = zlib.compress(bytes(64 << 20), 9)
+@pytest.mark.parametrize(
+    ("megabytes", "words"), [(4, "is damaged"), (64, "by more than a bit a weight")]
+)
+def test_flips_unfold_to_no_more_than_there_are_weights(
+    copy: Path, megabytes: int, words: str
+) -> None:
+    bomb = zlib.compress(bytes(megabytes << 20), 9)
     size = (copy / WEIGHTS).stat().st_size
     with (copy / WEIGHTS).open("ab") as file:
         file.write(bomb)
     data = with_constant(
         copy, lambda tensor: said(tensor, location=f"{ROUNDED}.{size}.{len(bomb)}")
     )
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match=words):
         whole_graph(data, copy, 1 << 30)
 
 
