@@ -40,7 +40,8 @@ class CompareOptions:
     ratios: bool = False
     """Compare no times but how many times as fast one case is as another of its own result, such as
     INT8 as float32, ours as torch and the plain recipe. A machine that is busy or slower has the
-    same; on another processor a precision's ratio counts by the processor's own matrix rates."""
+    same; on another processor a precision's ratio counts by the processor's own matrix rates.
+    Conditions may differ, and what one result alone has measured is left out."""
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance < 1:

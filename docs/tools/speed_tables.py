@@ -1,0 +1,213 @@
+"""Prints the tables of docs/speed.md that are of one run, as Markdown.
+
+    python docs/tools/speed_tables.py bench.json
+
+Goals are shares of what the same run measured, or times that were set for the default model on two
+such cores; nothing here is a promise for another model or machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from motorvae.benchmarks.measure.case import Case, Group
+from motorvae.benchmarks.measure.result import Result, load_result
+
+LARGE = (1920, 1080)
+Row = tuple[str, ...]
+
+
+def main(words: Sequence[str]) -> None:
+    """Print all tables."""
+    result = load_result(Path(words[0]))
+    for title, heading, rows in (
+        ("Goals", ("", "goal", "this run", ""), goals(result)),
+        ("1920x1080", ("1920x1080", "p50 ms", "luma", "encoder", "of plain"), paths(result)),
+        ("Encoder, batch 1", EVERY, engines(result, "encoder")),
+        ("Encoder by batch", *by_batch(result, "encoder")),
+        ("Decoder, batch 1", EVERY, engines(result, "decoder")),
+        ("Decoder by batch", *by_batch(result, "decoder")),
+        ("Threads", ("1080p MJPEG to mu", "wall ms p50", "processor ms p50"), threads(result)),
+        ("Camera", ("60 fps", "age p50", "p99", *STAGES), streams(result)),
+        ("Alone", ("alone", "p50 ms"), alone(result)),
+        ("Processes", ("process", ""), processes(result)),
+    ):
+        print(f"\n{title}\n")
+        print(line(heading))
+        print(line(["---", *["---:"] * (len(heading) - 1)]))
+        for row in rows:
+            print(line(row))
+
+
+def line(cells: Sequence[str]) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+EVERY = ("engine", "precision", "gives", "form", "p50 ms", "p99 ms", "of roofline", "error")
+STAGES = ("capture", "convert", "wait", "encode", "emit")
+
+
+def of_group(result: Result, *groups: Group) -> Iterator[Case]:
+    """Yield the cases of these groups that were measured."""
+    return (case for case in result.cases if case.group in groups and case.whole)
+
+
+def p50(case: Case, stage: str | None = None) -> float:
+    """Return the median of a case's whole, or of one stage, in milliseconds (or its own unit)."""
+    whole = case.stages[stage] if stage else case.whole
+    assert whole is not None  # noqa: S101  # for the type checker
+    return whole.p50
+
+
+def named(case: Case) -> str:
+    """Return a case's engine, precision and form."""
+    precision = "float32" if case.precision == "fp32" else str(case.precision)
+    return ", ".join(filter(None, [case.engine, precision, case.variant]))
+
+
+def paths(result: Result) -> Iterator[Row]:
+    """Whole paths from the largest frame."""
+    plain = 0.0
+    for case in of_group(result, "path"):
+        if case.frame != LARGE:
+            continue
+        if case.engine == "plain recipe":
+            plain = p50(case)
+        parts = (f"{p50(case, stage):.2f}" for stage in ("preprocess", "encode"))
+        gain = f"{plain / p50(case):.2f} x"
+        yield f"{case.source}: {named(case)}", f"{p50(case):.2f}", *parts, gain
+
+
+def engines(result: Result, group: Group) -> Iterator[Row]:
+    """Every engine at batch 1, the fastest first."""
+    found = [case for case in of_group(result, group) if case.batch == 1]
+    for case in sorted(found, key=p50):
+        error = f"{case.latent_error.value:.2g}" if case.latent_error else ""
+        if case.psnr:
+            error = f"{case.psnr.value:.0f} dB"
+        share = f"{1 / case.roofline.times:.2f}" if case.roofline else ""
+        precision = "float32" if case.precision == "fp32" else str(case.precision)
+        assert case.whole is not None  # noqa: S101  # for the type checker
+        yield (
+            *(case.engine, precision, str(case.outputs), case.variant or "as installed"),
+            *(f"{case.whole.p50:.2f}", f"{case.whole.p99:.2f}", share, error),
+        )
+
+
+def by_batch(result: Result, group: Group) -> tuple[Row, list[Row]]:
+    """Heading and rows: milliseconds an image by batch size, of those that ran them all."""
+    found: dict[str, dict[int, float]] = {}
+    for case in of_group(result, group):
+        found.setdefault(f"{named(case)}, {case.outputs}", {})[case.batch] = p50(case) / case.batch
+    sizes = sorted({size for one in found.values() for size in one})
+    rows = [
+        (name, *(f"{one[size]:.2f}" for size in sizes))
+        for name, one in found.items()
+        if len(one) == len(sizes)
+    ]
+    return ("ms per image", *map(str, sizes)), rows
+
+
+def threads(result: Result) -> Iterator[Row]:
+    """What the engines' own threads cost, and ours."""
+    for case in of_group(result, "threads"):
+        yield named(case), f"{p50(case, 'wall'):.2f}", f"{p50(case, 'processor'):.2f}"
+
+
+def streams(result: Result) -> Iterator[Row]:
+    """Ages of streams, and their stages."""
+    for case in of_group(result, "stream"):
+        if "age" not in case.stages:
+            continue
+        age = case.stages["age"]
+        parts = (f"{p50(case, stage):.2f}" for stage in STAGES)
+        yield (
+            f"{case.source or 'synthetic'}: {named(case)}",
+            f"{age.p50:.2f}",
+            f"{age.p99:.2f}",
+            *parts,
+        )
+
+
+def alone(result: Result) -> Iterator[Row]:
+    """The parts of a stream by themselves."""
+    for case in of_group(result, "stream"):
+        if "age" not in case.stages:
+            yield f"{case.source or ''} {named(case)}".strip(), f"{p50(case):.2f}"
+
+
+def processes(result: Result) -> Iterator[Row]:
+    """Start-up, imports and memory."""
+    for case in of_group(result, "start-up", "import"):
+        yield f"{case.group}: {named(case)}", f"{p50(case) / 1e3:.2f} s"
+    for case in of_group(result, "memory"):
+        kept = ", ".join(f"{one.p50:.0f} MiB {name}" for name, one in case.stages.items())
+        yield f"memory, {case.source or 'synthetic'}: {named(case)}", kept
+
+
+def goals(result: Result) -> Iterator[Row]:
+    """What was set for the default model, and what came of it."""
+
+    def least(cases: Iterator[Case], stage: str | None = None) -> Case:
+        return min(cases, key=lambda case: p50(case, stage))
+
+    for source, goal in (("mjpeg", 4.0), ("yuv", 6.0)):
+        of_source = [c for c in of_group(result, "path") if (c.frame, c.source) == (LARGE, source)]
+        plain = next(p50(case) for case in of_source if case.engine == "plain recipe")
+        found = plain / p50(least(iter(of_source)))
+        yield verdict(f"1080p {source} to mu, against the plain recipe", goal, found, " x", 1)
+    single = [case for case in of_group(result, "encoder") if case.batch == 1]
+    leanest = {
+        precision: least(case for case in single if case.precision == precision)
+        for precision in ("fp32", "int8")
+    }
+    eager = next(p50(case) for case in single if case.engine == "torch eager")
+    yield verdict("encoder int8, against torch eager", 4.7, eager / p50(leanest["int8"]), " x", 1)
+    roof = leanest["fp32"].roofline
+    if roof:
+        yield verdict("encoder float32 mu, of its roofline", 0.95, 1 / roof.times, "", 1)
+    decoders = [case for case in of_group(result, "decoder") if case.batch == 1]
+    for title, engine, precision, goal in (
+        ("decoder float32, ONNX Runtime", "ONNX Runtime", "fp32", 8.0),
+        ("decoder int8, OpenVINO", "OpenVINO", "int8", 4.0),
+    ):
+        own = [c for c in decoders if (c.engine, c.precision) == (engine, precision)]
+        if own:
+            yield verdict(title, goal, p50(least(iter(own))), " ms", -1)
+        else:
+            yield title, f"{goal:g} ms", "does not pass the gate", "**missed**"
+    aged = [case for case in of_group(result, "stream") if "age" in case.stages]
+    camera = least((c for c in aged if (c.source, c.precision) == ("mjpeg", "int8")), "age")
+    parts = 0.0
+    for case in of_group(result, "stream"):
+        is_hot = "alone, hot loop" in str(case.variant)
+        if is_hot and (
+            case.source == "mjpeg"
+            or (case.engine, case.precision, case.source) == (camera.engine, "int8", None)
+        ):
+            parts += p50(case)
+    age = camera.stages["age"]
+    yield verdict("age over decode + convert + encode, hot loop", 1.15, age.p50 / parts, " x", -1)
+    yield verdict("p99 over p50 of that age", 1.3, age.p99 / age.p50, " x", -1)
+    for case in of_group(result, "start-up"):
+        if case.variant != "motorvae-stream" or case.precision not in {"fp32", "int8"}:
+            continue
+        goal = 0.6 if case.precision == "int8" else 0.8
+        yield verdict(f"start to first latent, {named(case)}", goal, p50(case) / 1e3, " s", -1)
+    for case in of_group(result, "memory"):
+        if (case.source, case.precision) == ("mjpeg", "int8"):
+            rss = p50(case, "rss") * 2**20 / 1e6
+            yield verdict(f"resident memory, {named(case)}", 200, rss, " MB", -1)
+
+
+def verdict(title: str, goal: float, found: float, unit: str, sign: int) -> Row:
+    """Return a row; `sign` is 1 where more is better."""
+    word = "reached" if sign * (found - goal) >= 0 else "**missed**"
+    return title, f"{goal:g}{unit}", f"{found:.3g}{unit}", word
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
