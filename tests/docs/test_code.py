@@ -112,6 +112,8 @@ def test_command_lines_parse(page: str, line: str, monkeypatch: pytest.MonkeyPat
         raise ParsedError
 
     monkeypatch.setattr(tyro, "cli", parse_only)
+    # Plain lines are read without tyro, and then run.
+    monkeypatch.setattr("motorvae.runtime.core.command.plain_values", lambda *_: None)
     name, *arguments = shlex.split(line, comments=True)
     with pytest.raises((ParsedError, SystemExit)) as raised:
         COMMANDS[name].load()(arguments)
