@@ -23,7 +23,8 @@ from ..runtime.bundle.manifest import (
     Manifest,
     StoredGraph,
 )
-from ..runtime.bundle.weights import PAGE, Place, flips_of, rounded_of, whole_graph
+from ..runtime.bundle.rounded_weights import flips_of, rounded_of
+from ..runtime.bundle.weights import PAGE, Place, whole_graph
 from ..runtime.core.atomic_files import replaced_folder
 from ..runtime.core.documents import json_from_document
 from ..runtime.core.system.temporaries import without_temporaries

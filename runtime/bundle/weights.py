@@ -17,9 +17,6 @@ import zlib
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from ..core.documents import opened_regular
 from ..core.errors import BundleError
 from .manifest import WEIGHTS
@@ -118,30 +115,6 @@ def made_whole(path: Path) -> bytes | None:
         raise BundleError(f"{path} cannot be made whole: {error}; copy the bundle again") from error
 
 
-def flips_of(
-    rounded: npt.NDArray[np.float16], exact: npt.NDArray[np.float32]
-) -> npt.NDArray[np.bool_]:
-    """Return which FP16 weights are not the nearest of the float32 ones of the same shape."""
-    near = exact.astype(np.float16)
-    found: npt.NDArray[np.bool_] = near.view(np.uint16) != rounded.view(np.uint16)
-    return found
-
-
-def rounded_of(exact: npt.NDArray[np.float32], flips: npt.NDArray[np.bool_]) -> Part:
-    """Return float32 weights as FP16 ones: the nearest, or where `flips` the neighbour beyond.
-
-    Both are flat. An FP16 number's neighbours are its bits, as a whole number, plus and minus one:
-    the larger in size is the next (IEEE 754-2008, 3.4).
-    """
-    with np.errstate(over="ignore"):
-        near = exact.astype(np.float16)
-    bits = near.view(np.uint16)
-    (at,) = np.nonzero(flips)
-    is_below = np.abs(near[at]).astype(np.float32) < np.abs(exact[at])
-    bits[at] += np.where(is_below, np.uint16(1), np.uint16(0xFFFF))
-    return bits.astype("<u2", copy=False).tobytes()
-
-
 def _read(data: memoryview, reader: Reader) -> tuple[Values, Place | None]:
     """Return a constant's fields, and where it is kept if that is not its own file."""
     # Most lie in the file and are read once, by whoever checks the whole graph.
@@ -184,9 +157,10 @@ def _constants(file: IO[bytes], place: Place) -> Part:
     kept = _part(file, place.offset, place.length)
     if place.flips is None:
         return kept
-    exact = np.frombuffer(kept, "<f4")
+    from .rounded_weights import rounded_from  # noqa: PLC0415  # numpy may be missing, as doctors say
+
     packed = _part(file, *place.flips)
-    count = (len(exact) + 7) // 8
+    count = (len(kept) // 4 + 7) // 8
     unfolded = zlib.decompressobj()
     try:
         bits = unfolded.decompress(packed, count + 1)  # more would be too many, and is not made
@@ -194,8 +168,7 @@ def _constants(file: IO[bytes], place: Place) -> Part:
         raise ValueError(f"{WEIGHTS} is damaged") from error
     if len(bits) != count:
         raise ValueError(f"{WEIGHTS} is damaged")
-    flips = np.unpackbits(np.frombuffer(bits, np.uint8), count=len(exact)).astype(bool)
-    return rounded_of(exact, flips)
+    return rounded_from(kept, bits)
 
 
 def _part(file: IO[bytes], offset: int, length: int) -> bytes:

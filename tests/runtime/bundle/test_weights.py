@@ -17,7 +17,8 @@ import pytest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.bundle.manifest import WEIGHTS
-from motorvae.runtime.bundle.weights import ROUNDED, flips_of, made_whole, rounded_of, whole_graph
+from motorvae.runtime.bundle.rounded_weights import flips_of, rounded_of
+from motorvae.runtime.bundle.weights import ROUNDED, made_whole, whole_graph
 from motorvae.runtime.core.errors import BundleError
 from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.engines.trial.child import ALTERED
