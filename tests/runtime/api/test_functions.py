@@ -414,15 +414,16 @@ SNAPSHOT = {
     "Encoder.__call__": "(self, images, *, max_picture=200.0)",
     "Latent": "(mu, log_var, is_ood)",
     "Latents": "(mu, log_var, is_ood)",
-    "Stream": "(bundle, options, *, outputs=(), rebuild=None, view=None)",
+    "Stream": "(bundle, options, *, outputs=(), rebuild=None, view=None, opening=None)",
     "Stream.close": "(self)",
     "Stream.stop": "(self)",
     "encode": "(bundle, data, output=None, *, every=1, batch_size=None, workers=None, ood=True, "
     f"matrix=None, track=None, max_picture=200.0, {ENGINE})",
     "export": "(run='runs/latest', output='bundle', *, replace=False, anyway=False, fp16=False, "
-    "keep_float32=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
-    "batch='1,1,8', workspace_mib=None, tune=False, tune_minutes=None, use_dla_core=None, "
-    "allow_gpu_fallback=False, weights='best', pretrained=None, "
+    "keep_float32=False, bf16=False, int8=False, calibration='held-out', prune_channels=False, "
+    "engine='auto', batch='1,1,8', workspace_mib=None, tune=False, tune_minutes=None, "
+    "use_dla_core=None, allow_gpu_fallback=False, external_data=True, weights='best', "
+    "pretrained=None, "
     "triton=None, triton_platform='onnxruntime', triton_precision=None, triton_name='motorvae', "
     "triton_version=1, triton_batch=None, triton_delay_us=0, triton_instances=1, "
     "triton_device='auto')",
