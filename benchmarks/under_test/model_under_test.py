@@ -225,6 +225,7 @@ def untrained_model(spec: ModelSpec, seed: int, *, int8: bool = False) -> Iterat
             statistics=statistics,
             reference=reference,
             on_reports=lambda _reports, _searched: None,
+            external_data=False,  # INT8 graphs are made of its files
         )
         if int8:
             add_int8_encoders(Path(folder) / "bundle", luma)
