@@ -78,9 +78,8 @@ class GraphFolder:
         file = self.file(key)
         proto = ir.to_proto(model)
         for tensor in proto.graph.initializer:
-            tensor.ClearField(
-                "data_location"
-            )  # onnxruntime's quantiser says "in this file" of some
+            # onnxruntime's quantiser says "in this file" of some, which is the default.
+            tensor.ClearField("data_location")
         onnx.save(proto, file.path)
         onnx.checker.check_model(file.path, full_check=True)
         try:  # as whoever opens the bundle will

@@ -3,8 +3,8 @@
 Cameras send MJPEG of 640x480 over the loopback at an even pace. One motorvae-stream takes all of
 them in batches, or two processes take half of them each, in turns. Of each: latents per second,
 frames that were dropped, the age at the latent, and processor time for a latent, all threads of all
-processes. What follows `--` are options of motorvae-stream. `--svg FILE` draws it, `--json FILE`
-keeps it.
+processes. What follows `--` are options of motorvae-stream. `--plot FILE` draws it as .svg or .png,
+`--json FILE` keeps it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
 
 from ..under_test.scenes import frame_of, jpeg_of
 from ..under_test.stream_process import MjpegCamera, StreamProcess, divided, parsed
@@ -27,6 +29,11 @@ _FRAME = (640, 480)
 _PICTURES = 4
 _SKIPPED = 10  # rows of each camera that do not count
 _COUNTS = (1, 2, 4, 6, 8, 12, 16)
+_PANELS = {
+    "processor_ms": "processor ms for a latent",
+    "age_p50_ms": "age p50, ms",
+    "latents_per_s": "latents per second",
+}
 
 
 class Given(NamedTuple):
@@ -59,7 +66,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--fps", type=float, default=30.0)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--svg", type=Path)
+    parser.add_argument("--plot", type=Path)
     words, options = divided(words)
     given = parser.parse_args(words)
     args = ("--model", str(given.bundle), *options)
@@ -75,8 +82,8 @@ def main(words: Sequence[str]) -> int:
                 print(" ".join(f"{value:14.5g}" for value in one), flush=True)
     if given.json:
         given.json.write_text(json.dumps([one._asdict() for one in found], indent=1) + "\n")
-    if given.svg:
-        given.svg.write_text(svg_of(found))
+    if given.plot:
+        save_plot(given.plot, found)
     return 0
 
 
@@ -125,56 +132,19 @@ def _measured(camera: MjpegCamera, cameras: int, processes: int, given: Given) -
     )
 
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 300, 200, 50, 30, 70
-_COLOURS = {1: "#1f6fb4", 2: "#d9731a"}
-
-
-def svg_of(found: Sequence[Found]) -> str:
+def save_plot(path: Path, found: Sequence[Found]) -> None:
     """Draw processor time for a latent, age and latents per second against cameras."""
-    panels: tuple[tuple[str, Callable[[Found], float]], ...] = (
-        ("processor ms for a latent", lambda one: one.processor_ms),
-        ("age p50, ms", lambda one: one.age_p50_ms),
-        ("latents per second", lambda one: one.latents_per_s),
-    )
-    across = _LEFT + len(panels) * (_WIDTH + _GAP)
-    most = max(one.cameras for one in found)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across} {_HEIGHT + 90}" '
-        'font-family="sans-serif" font-size="12">',
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    for place, (title, value_of) in enumerate(panels):
-        left = _LEFT + place * (_WIDTH + _GAP)
-        top_value = 1.1 * max(value_of(one) for one in found)
-        base = _TOP + _HEIGHT
-        parts.append(f'<text x="{left}" y="{_TOP - 10}" font-weight="bold">{title}</text>')
-        parts.append(f'<path d="M{left} {_TOP}V{base}H{left + _WIDTH}" stroke="#444" fill="none"/>')
-        for share in (0, 0.5, 1):
-            y = base - share * _HEIGHT
-            parts.append(
-                f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">'
-                f"{share * top_value:.3g}</text>"
-            )
-        for cameras in sorted({one.cameras for one in found}):
-            x = left + _WIDTH * cameras / most
-            parts.append(f'<text x="{x:.0f}" y="{base + 16}" text-anchor="middle">{cameras}</text>')
-        parts.append(f'<text x="{left}" y="{base + 34}">cameras</text>')
-        for processes, colour in _COLOURS.items():
-            points = " ".join(
-                f"{left + _WIDTH * one.cameras / most:.1f},"
-                f"{base - _HEIGHT * value_of(one) / top_value:.1f}"
-                for one in found
-                if one.processes == processes
-            )
-            parts.append(
-                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
-            )
-    for processes, colour in _COLOURS.items():
-        label = "one process" if processes == 1 else "two processes"
-        x, y = _LEFT + (processes - 1) * 160, _TOP + _HEIGHT + 54
-        parts.append(f'<rect x="{x}" y="{y - 9}" width="24" height="3" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 30}" y="{y}">{label}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(_PANELS), squeeze=False)[0]
+    for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
+        for processes, label in ((1, "one process"), (2, "two processes")):
+            own = [one for one in found if one.processes == processes]
+            values = [getattr(one, name) for one in own]
+            axes.plot([one.cameras for one in own], values, "o-", label=label)
+        axes.set(title=title, xlabel="cameras")
+        axes.set_ylim(bottom=0)
+    panels[0].legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":

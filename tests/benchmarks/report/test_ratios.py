@@ -50,13 +50,14 @@ def test_a_machine_of_half_the_speed_has_lost_nothing(published: Result) -> None
     assert lost(published, changed(published, lambda case: slower(case, 2.0))) == []
 
 
+@pytest.mark.parametrize("tolerance", [0.35, 0.45])  # the default, and that of CI
 @pytest.mark.parametrize("engine", ["ONNX Runtime", "OpenVINO"])
-def test_half_the_gain_of_int8_is_lost(published: Result, engine: str) -> None:
+def test_half_the_gain_of_int8_is_lost(published: Result, engine: str, tolerance: float) -> None:
     def halved(case: Case) -> Case:
         is_it = (case.group, case.engine, case.precision) == ("encoder", engine, "int8")
         return slower(case, 2.0) if is_it else case
 
-    found = lost(published, changed(published, halved))
+    found = lost(published, changed(published, halved), tolerance)
     assert f"encoder, batch 1, {engine}, int8, mu, uint8 input, ours, over torch eager" in str(
         found
     )
