@@ -382,7 +382,7 @@ def test_a_full_disk_leaves_whole_rows(
         (["--camera", "synthetic", "--reconstruct", "5"], "--reconstruct 5: write every=N"),
         (["--camera", "synthetic?fsp=3"], "fsp"),
         (["--camera", "synthetic", "--output", "/proc/x.jsonl"], "cannot write /proc/x.jsonl"),
-        (["--camera", "."], "no image in . (1 not taken: 1 hidden): put files there such as .png"),
+        (["--camera", "."], "no image in .: put files there such as .png"),
     ],
 )
 def test_it_is_refused_in_one_line_and_nothing_is_written(
