@@ -16,6 +16,7 @@ from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.camera_formats import fitted_from_jpeg
 from ...runtime.pixels.convert import batch_of, fitted, picture_from_image
+from ...runtime.pixels.jpeg import pixels_of_jpeg
 from ...runtime.pixels.one_pass import LIMITED_RANGE
 from ...runtime.pixels.yuv import MATRIX_NUMBERS, fitted_from_video_frame
 from ...runtime.sources.base import CaptureRequest, fitted_from_item
@@ -126,6 +127,18 @@ def plain_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Callable[[
         return np.ascontiguousarray(planes.transpose(2, 0, 1))
 
     return luma
+
+
+def huffman_alone(scene: Scene) -> Callable[[], object]:
+    """Return what walks through all Huffman codes of a scene's JPEG, and does next to nothing else.
+
+    It decodes grey at 1/8. libjpeg-turbo then reads every code, also those of colours, and keeps a
+    coefficient of each block of luma (`decode_mcu_fast` in its jdhuff.c). To ask for all of the
+    coefficients, with `jpeg_read_coefficients`, takes longer, as they are stored (docs/speed.md).
+    """
+    data = scene.jpeg.tobytes()
+    height, width = scene.bgr.shape[:2]
+    return lambda: pixels_of_jpeg(data, "grey", height // 8, width // 8)
 
 
 def vehicles(seed: int, count: int, spec: ModelSpec) -> Luma:
