@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..engines.cpu_threads import core_of
+from ..core.system.other_core import core_of
 
 _TASKS = Path("/proc/self/task")
 _PRIORITY = 1

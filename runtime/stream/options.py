@@ -14,6 +14,7 @@ from ..core.command import ValuesLike
 from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..core.spec import Matrix
+from ..engines.cpu_threads import default_threads
 from ..engines.request import EngineRequest
 from ..pixels.picture import MAX_PICTURE
 from ..sources.spec import SourceSpec, Transport
@@ -77,8 +78,9 @@ class StreamOptions:
     latency: Latency = "balanced"
     """What a live camera's latents may cost on a CPU (docs/speed.md has the trade). economy: one
     thread, the least processor time. balanced: the encoder's threads on a core each, if that is
-    faster. lowest: the threads of a single camera also run before others where the system allows
-    it, as long as the encoder rests often enough."""
+    faster, and a single camera's large JPEGs on two, if they have restart markers. lowest: the
+    threads of a single camera also run before others where the system allows it, as long as the
+    encoder rests often enough."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None
@@ -143,7 +145,13 @@ class StreamOptions:
             matrix=self.matrix,
             track=self.track,
             max_picture=self.max_picture,
+            cores=self.cores_for_decoding,
         )
+
+    @property
+    def cores_for_decoding(self) -> int:
+        """On how many cores a frame of a live camera is decoded; of several cameras one each."""
+        return 1 if self.latency == "economy" or len(self.camera) > 1 else default_threads()
 
     def source_spec(self, text: str) -> SourceSpec:
         """Find out what one camera is."""
