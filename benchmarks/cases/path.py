@@ -158,7 +158,9 @@ def path_cases(
                     Path(_placed(case, scene, source), make, run, np.empty_like(like), count)
                     for case, make, run, like, count in recipes
                 ]
-                planned = [(_checked(path, tested, scene, eager), path.staged) for path in paths]
+                planned: list[tuple[Case, Laps]] = [
+                    (_checked(path, tested, scene, eager), path.staged) for path in paths
+                ]
                 if source == "mjpeg":
                     codes = Case.planned(group="path", engine=LIBJPEG, variant=HUFFMAN_ALONE)
                     laps = stopwatch(huffman_alone(scene), "total")
