@@ -144,7 +144,8 @@ def path_cases(
         installed = _opencv_threads_restored(stack)
         opened, refused = open_all(path_engines(tested, threads), tested, luma, image, stack)
         refused += [] if tested.model else [behind_ours.without(_NO_TORCH)]
-        for scene in (scene_of(*size, seed) for size in sizes):
+        for size in sizes:
+            scene = scene_of(*size, seed)
             for source in SOURCES:
                 plain = plain_luma(scene, source, tested.spec)
                 ours = our_luma(scene, source, tested.spec)
@@ -163,7 +164,7 @@ def path_cases(
                 ]
                 if source == "mjpeg":
                     codes = Case.planned(group="path", engine=LIBJPEG, variant=HUFFMAN_ALONE)
-                    laps = stopwatch(huffman_alone(scene), "total")
+                    laps = stopwatch(huffman_alone(scene.jpeg.tobytes(), *size), "total")
                     planned.append((_placed(codes, scene, source), laps))
                 cases += timed_cases(planned, schedule, meter)
                 cases += [_placed(case, scene, source) for case in refused]
