@@ -77,7 +77,8 @@ def paths(result: Result) -> Iterator[Row]:
         if case.frame != LARGE:
             continue
         if case.variant == HUFFMAN_ALONE:
-            yield f"{case.source}: {named(case)}", f"{p50(case):.2f}", "", "", "", ""
+            title = f"{case.source}: {case.engine}, {case.variant}"
+            yield title, f"{p50(case):.2f}", "", "", "", ""
             continue
         if case.engine == "plain recipe":
             plain = p50(case)
