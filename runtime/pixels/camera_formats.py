@@ -197,13 +197,13 @@ def reduced_from_jpeg(
 def _holds_no_code(data: bytes) -> bool:
     """Whether `_NO_CODE` is in a JPEG, in a fifth of the time that it takes to look for it.
 
-    Wherever it lies, four of its ten bytes are a number of 32 bits at a multiple of 4.
+    Wherever it lies, some number of 32 bits at a multiple of 4 begins in its first four bytes.
     """
     numbers = np.frombuffer(data, np.uint32, len(data) // 4)
     places = np.flatnonzero((numbers == 0xFF00FF00) | (numbers == 0x00FF00FF)) * 4
     if len(places) > _MOST_PLACES:
         return _NO_CODE in data
-    return any(_NO_CODE in data[max(0, place - 6) : place + 10] for place in places.tolist())
+    return any(_NO_CODE in data[max(0, place - 3) : place + 10] for place in places.tolist())
 
 
 def _divisor(shape: tuple[int, int], spec: ModelSpec, geometry: Geometry) -> int:

@@ -26,8 +26,7 @@ _ONE_SCAN = {0xC0, 0xC1}
 _MOST_SCANS = 256
 _MOST_LEFT_OVER = 3
 _MOST_LETTERS = 2  # different bytes of a padding
-_RESTARTS = 8  # markers, from RST0 to RST7, before they begin anew (ITU-T T.81, B.1.1.3)
-_LAST_RESTART = 0xD7
+_RESTART, _RESTARTS = 0xD0, 8  # RST0, and how many there are before they begin anew
 _LEAST_HALF = 0.3
 """Of the bytes: where one half has less, it is not worth waking a thread for it."""
 _LEAST_BYTES = 100_000
@@ -142,12 +141,10 @@ def grey_in_halves(data: bytes, header: JpegHeader, divisor: int) -> Pixels | No
     beside = None if len(data) < _LEAST_BYTES else other_core()
     if beside is None or height % divisor or width % divisor:
         return None
-    cut = _middle(data, header)
-    if cut is None:
+    halves = _halves(data, header)
+    if halves is None:
         return None
-    start, end, upper = cut
-    heads = (_of_height(data, header, start, rows) for rows in (upper, height - upper))
-    first, second = next(heads) + data[start:end] + _END, next(heads) + data[end + 2 :]
+    first, second, upper = halves
     pixels = np.empty((height // divisor, width // divisor, 1), np.uint8)
 
     def decode(half: bytes, into: Pixels) -> tuple[int, ...]:
@@ -170,31 +167,41 @@ def grey_in_halves(data: bytes, header: JpegHeader, divisor: int) -> Pixels | No
     return pixels[:, :, 0] if shapes == tuple(part.shape for part in parts) else None
 
 
-def _middle(data: bytes, header: JpegHeader) -> tuple[int, int, int] | None:
-    """Return where codes start, where to cut them, and the rows of pixels before that.
+def _halves(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, int] | None:
+    """Cut a JPEG into two of their own; return them, and the rows of pixels in the first.
 
-    It is the RST7 nearest to the middle that ends a row of blocks. What follows begins with the
-    marker RST0, as a picture does, and is predicted from nothing before (ITU-T T.81, E.1.4).
+    That is at the restart marker nearest to the middle that ends a row of blocks, as what follows
+    on one is predicted from nothing before (ITU-T T.81, E.1.4). Those after it are numbered anew,
+    from RST0. None where there is no such place, or markers are missing or out of order.
     """
     tall, wide = header.block
     interval = header.restart_interval
     if not (header.is_one_scan and interval and tall and wide and header.width):
         return None
-    across = -(-header.width // wide)
+    across, down = -(-header.width // wide), -(-header.height // tall)
     start = header.scan + 2 + int.from_bytes(data[header.scan + 2 : header.scan + 4], "big")
     codes = np.frombuffer(data, np.uint8, offset=min(start, len(data)))
-    # Every eighth interval ends so; of these, every so many at the end of a row of blocks.
-    found = np.flatnonzero(codes[: round(len(codes) * (1 - _LEAST_HALF))] == _LAST_RESTART)
-    found = found[codes[found - 1] == 0xFF] - 1
-    step = across // math.gcd(_RESTARTS * interval, across)
-    found = found[step - 1 :: step]
-    if not len(found):
+    count = -(-across * down // interval) - 1  # others may lie behind the picture
+    marks = np.flatnonzero(codes[:-1] == 0xFF)
+    marks = marks[codes[marks + 1] & ~np.uint8(_RESTARTS - 1) == _RESTART][:count]
+    numbers = _RESTART + np.arange(count, dtype=np.uint8) % _RESTARTS
+    if len(marks) < count or np.any(codes[marks + 1] != numbers):
         return None
-    nearest = int(np.abs(found - len(codes) // 2).argmin())
-    upper = (nearest + 1) * step * _RESTARTS * interval // across * tall
-    is_even = found[nearest] >= _LEAST_HALF * len(codes)
+    step = across // math.gcd(interval, across)
+    ends = marks[step - 1 :: step]
+    if not len(ends):
+        return None
+    nearest = int(np.abs(ends - marks[-1] // 2).argmin())
+    end, before = int(ends[nearest]), (nearest + 1) * step
+    upper = before * interval // across * tall
+    if not _LEAST_HALF <= end / len(codes) <= 1 - _LEAST_HALF:
+        return None
+    rest = codes[end + 2 :].copy()
+    rest[marks[before:] - end - 1] = numbers[: count - before]
     return (
-        (start, start + int(found[nearest]), upper) if is_even and upper < header.height else None
+        _of_height(data, header, start, upper) + data[start : start + end] + _END,
+        _of_height(data, header, start, header.height - upper) + rest.tobytes(),
+        upper,
     )
 
 

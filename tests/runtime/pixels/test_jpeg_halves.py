@@ -88,8 +88,9 @@ def test_what_cannot_be_cut_is_decoded_whole() -> None:
     for data in (
         jpeg(1280, 720, 0),
         jpeg(320, 240, 20),  # too small for it to pay
-        jpeg(1280, 720, 4000),  # no eighth interval
-        jpeg(1280, 720, 640),  # only one, at the end
+        jpeg(1280, 720, 4000),  # no second interval
+        jpeg(1280, 720, 2960),  # only one marker, near the end
+        jpeg(1280, 720, 1810),  # in the middle of a row
         progressive,
     ):
         assert halves(data) is None
