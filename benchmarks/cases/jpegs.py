@@ -10,6 +10,7 @@ markers are decoded on two cores. What follows `--` are options of motorvae-stre
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,9 +73,9 @@ def _hot(size: tuple[int, int], spec: ModelSpec, samples: int) -> dict[str, list
     works: dict[str, Callable[[], object]] = {}
     for name, (picture,) in _pictures(size, 1).items():
         works[f"{name}, Huffman codes alone"] = huffman_alone(picture, *size)
-        for cores in (1, 2):
-            works[f"{name}, luma, {'one core' if cores == 1 else 'two cores'}"] = (
-                lambda data=picture, cores=cores: fitted_from_jpeg(data, spec, cores=cores)
+        for cores, words in ((1, "one core"), (2, "two cores")):
+            works[f"{name}, luma, {words}"] = functools.partial(
+                fitted_from_jpeg, picture, spec, cores=cores
             )
     laps = {name: stopwatch(work, "ms") for name, work in works.items()}
     times = interleaved(laps, RoundPlan(samples=samples, turn=20, settle=4))

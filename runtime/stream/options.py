@@ -78,9 +78,9 @@ class StreamOptions:
     latency: Latency = "balanced"
     """What a live camera's latents may cost on a CPU (docs/speed.md has the trade). economy: one
     thread, the least processor time. balanced: the encoder's threads on a core each, if that is
-    faster, and a single camera's large JPEGs on two, if they have restart markers. lowest: the
-    threads of a single camera also run before others where the system allows it, as long as the
-    encoder rests often enough."""
+    faster. lowest: the threads of a single camera also run before others where the system allows
+    it, as long as the encoder rests often enough, and its large JPEGs are decoded on two cores if
+    they have restart markers."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None
@@ -150,8 +150,9 @@ class StreamOptions:
 
     @property
     def cores_for_decoding(self) -> int:
-        """On how many cores a frame of a live camera is decoded; of several cameras one each."""
-        return 1 if self.latency == "economy" or len(self.camera) > 1 else default_threads()
+        """On how many cores a live camera's frame is decoded: what is sooner costs more."""
+        is_first = self.latency == "lowest" and len(self.camera) == 1
+        return default_threads() if is_first else 1
 
     def source_spec(self, text: str) -> SourceSpec:
         """Find out what one camera is."""

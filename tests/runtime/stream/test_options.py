@@ -76,9 +76,9 @@ def test_what_is_asked_of_a_camera() -> None:
     assert options.capture_request.timeout_s == 2
 
 
-def test_one_camera_is_decoded_on_all_cores_unless_it_is_to_cost_the_least() -> None:
+def test_one_camera_is_decoded_on_all_cores_where_its_age_is_to_be_the_lowest() -> None:
     def cores(*camera: str, **options: Any) -> int:
         return StreamOptions(camera=camera, **options).capture_request.cores
 
-    assert cores("0") == cores("0", latency="lowest") == default_threads()
-    assert cores("0", "1") == cores("0", latency="economy") == 1
+    assert cores("0", latency="lowest") == default_threads()
+    assert cores("0") == cores("0", latency="economy") == cores("0", "1", latency="lowest") == 1
