@@ -161,6 +161,16 @@ def test_eight_intervals_fewer_are_damage() -> None:
         fitted_from_jpeg(data[: marks[3]] + data[marks[11] :], SPEC, cores=2)
 
 
+@pytest.mark.parametrize("place", [3, -3])
+def test_a_marker_of_another_number_is_damage_in_either_half(place: int) -> None:
+    data = bytearray(jpeg(1280, 720, 80))
+    mark = marks_of(bytes(data))[place]
+    data[mark + 1] = 0xD0 + (data[mark + 1] + 1) % 8
+    assert halves(bytes(data)) is None
+    with pytest.raises(ImageError, match="instead of RST"):
+        fitted_from_jpeg(bytes(data), SPEC, cores=2)
+
+
 def test_a_child_of_a_process_that_decoded_decodes_too() -> None:
     program = """
 import os, sys, warnings
