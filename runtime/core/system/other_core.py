@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -30,7 +31,7 @@ class OtherCore:
 
     After a pause the system may wake a thread on the very core of whoever wakes it, and both then
     wait for each other: halves of a picture took longer than the whole (docs/speed.md). So the
-    thread is bound to the other cores before each piece of work.
+    thread is bound to the other cores for each piece of work.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,15 @@ class OtherCore:
             os.sched_setaffinity(self._thread, others)
         except OSError:  # a container forbids it, or has taken cores away
             return None
-        return self._pool.submit(work, *args, **options)
+
+        def placed() -> Found:
+            try:
+                return work(*args, **options)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(0, self._cpus)
+
+        return self._pool.submit(placed)
 
     def _others_than(self, own: int) -> frozenset[int]:
         if own < 0:

@@ -30,6 +30,7 @@ def test_work_is_done_on_any_core_but_the_callers(place: int) -> None:
     thread, cpus = started.result()
     assert thread != threading.get_native_id()
     assert cpus == {cpu for cpu in before if core_of(cpu) != core_of(own)}
+    assert os.sched_getaffinity(thread) == before
 
 
 @NEEDS_TWO
