@@ -29,9 +29,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     select, source = opening.select_engine, run.open_source
 
-    def selected(*args: Any) -> SelectedEngine:
+    def selected(*args: Any, **facts: Any) -> SelectedEngine:
         assert threading.current_thread().name == "open encoder"
-        one = select(*args)
+        one = select(*args, **facts)
         found.append(one.backend)
         return one
 
