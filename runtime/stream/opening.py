@@ -89,6 +89,7 @@ class EncoderOpening(Closing):
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.close()
+        self.cores.close()
 
     def _wait(self) -> None:
         if self._thread is not None:
