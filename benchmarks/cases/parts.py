@@ -43,7 +43,7 @@ from ..under_test.engines import REFUSALS, RUNNERS
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import Luma, luma_for
 
-_SAMPLES, _TURN = 72, 18
+_SAMPLES, _TURN = 60, 15
 """A paced call takes a frame's time, whatever it does."""
 _PACES = {HOT: None, PACED: pacer(FPS), AWAKE: awake_pacer(FPS)}
 

@@ -12,7 +12,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from motorvae.benchmarks.measure.case import Case, Group
+from motorvae.benchmarks.measure.case import (
+    AWAKE,
+    DECODE_ALONE,
+    ENCODE_ALONE,
+    HOT,
+    PACED,
+    STREAM,
+    Case,
+    Group,
+)
 from motorvae.benchmarks.measure.result import Result, load_result
 
 LARGE = (1920, 1080)
@@ -31,6 +40,7 @@ def main(words: Sequence[str]) -> None:
         ("Decoder by batch", *by_batch(result, "decoder")),
         ("Threads", ("1080p MJPEG to mu", "wall ms p50", "processor ms p50"), threads(result)),
         ("Camera", ("60 fps", "age p50", "p99", *STAGES), streams(result)),
+        ("Ages and their parts", AGES, ages(result)),
         ("Alone", ("alone", "p50 ms"), alone(result)),
         ("Processes", ("process", ""), processes(result)),
     ):
@@ -47,6 +57,10 @@ def line(cells: Sequence[str]) -> str:
 
 
 EVERY = ("engine", "precision", "gives", "form", "p50 ms", "p99 ms", "of roofline", "error")
+AGES = (
+    *("p50 ms", "age", "parts, hot", "colder caches", "sleeping cores", "the rest"),
+    *("of hot", "of paced", "p99 / p50"),
+)
 STAGES = ("capture", "convert", "wait", "encode", "emit")
 
 
@@ -132,6 +146,30 @@ def streams(result: Result) -> Iterator[Row]:
         )
 
 
+def parts_ms(result: Result, stream: Case, pace: str) -> float:
+    """Return what decoding with converting and encoding take by themselves, at a pace."""
+    decode = f"{DECODE_ALONE}, {pace}", "motorVAE", "fp32", stream.source
+    encode = f"{ENCODE_ALONE}, {pace}", stream.engine, stream.precision, None
+    return sum(
+        p50(case)
+        for case in of_group(result, "stream")
+        if (case.variant, case.engine, case.precision, case.source) in {decode, encode}
+    )
+
+
+def ages(result: Result) -> Iterator[Row]:
+    """What of each age is the parts hot, what their pauses cost, and what no part explains."""
+    for case in of_group(result, "stream"):
+        if "age" not in case.stages:
+            continue
+        age = case.stages["age"]
+        hot, paced, awake = (parts_ms(result, case, pace) for pace in (HOT, PACED, AWAKE))
+        parts = (age.p50, hot, awake - hot, paced - awake, age.p50 - paced)
+        shares = (age.p50 / hot, age.p50 / paced, age.p99 / age.p50)
+        name = f"{case.source or 'synthetic'}: {named(case)}"
+        yield (name, *(f"{ms:.2f}" for ms in parts), *(f"{share:.2f}" for share in shares))
+
+
 def alone(result: Result) -> Iterator[Row]:
     """The parts of a stream by themselves."""
     for case in of_group(result, "stream"):
@@ -181,24 +219,18 @@ def goals(result: Result) -> Iterator[Row]:
             yield title, f"{goal:g} ms", "does not pass the gate", "**missed**"
     aged = [case for case in of_group(result, "stream") if "age" in case.stages]
     camera = least((c for c in aged if (c.source, c.precision) == ("mjpeg", "int8")), "age")
-    parts = 0.0
-    for case in of_group(result, "stream"):
-        is_hot = "alone, hot loop" in str(case.variant)
-        if is_hot and (
-            case.source == "mjpeg"
-            or (case.engine, case.precision, case.source) == (camera.engine, "int8", None)
-        ):
-            parts += p50(case)
     age = camera.stages["age"]
-    yield verdict("age over decode + convert + encode, hot loop", 1.15, age.p50 / parts, " x", -1)
+    for pace in (HOT, PACED):
+        times = age.p50 / parts_ms(result, camera, pace)
+        yield verdict(f"age over decode + convert + encode, {pace}", 1.15, times, " x", -1)
     yield verdict("p99 over p50 of that age", 1.3, age.p99 / age.p50, " x", -1)
     for case in of_group(result, "start-up"):
-        if case.variant != "motorvae-stream" or case.precision not in {"fp32", "int8"}:
+        if case.variant != STREAM or case.precision not in {"fp32", "int8"}:
             continue
         goal = 0.6 if case.precision == "int8" else 0.8
         yield verdict(f"start to first latent, {named(case)}", goal, p50(case) / 1e3, " s", -1)
     for case in of_group(result, "memory"):
-        if (case.source, case.precision) == ("mjpeg", "int8"):
+        if (case.source, case.precision, case.variant) == ("mjpeg", "int8", STREAM):
             rss = p50(case, "rss") * 2**20 / 1e6
             yield verdict(f"resident memory, {named(case)}", 200, rss, " MB", -1)
 
