@@ -38,13 +38,12 @@ from ..measure.case import (
     FrameSource,
     Group,
 )
-from ..measure.rounds import Laps, RoundPlan, awake_pacer, pacer, stopwatch, timed_cases
+from ..measure.rounds import Laps, RoundPlan, Timings, awake_pacer, interleaved, pacer, stopwatch
 from ..under_test.engines import REFUSALS, RUNNERS
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import Luma, luma_for
 
-_SAMPLES, _TURN = 60, 15
-"""A paced call takes a frame's time, whatever it does."""
+_TURN = 20
 _PACES = {HOT: None, PACED: pacer(FPS), AWAKE: awake_pacer(FPS)}
 
 
@@ -69,52 +68,84 @@ def encoder_case(key: GraphKey, group: Group, **facts: object) -> Case:
     )
 
 
-def part_cases(
-    tested: ModelUnderTest,
-    keys: Sequence[GraphKey],
-    cameras: Sequence[CameraUnderTest],
-    schedule: RoundPlan,
-    *,
-    seed: int,
-) -> list[Case]:
-    """Time each part in this process, in turns, at each pace."""
-    planned: list[tuple[Case, Laps]] = []
-    with contextlib.ExitStack() as stack:
-        encoders: dict[GraphKey, tuple[Callable[[], object], Cores]] = {}
-        for key in keys:
-            with contextlib.suppress(BundleError, *REFUSALS):
-                opened = _encoder(tested, key, cameras[0].address, seed)
-                encoders[key] = stack.enter_context(opened)
-        for pace, wait in _PACES.items():
-            for camera in cameras:
-                case = Case.planned(
-                    group="stream",
-                    engine="motorVAE",
-                    source=camera.source,
-                    frame=camera.frame,
-                    variant=f"{DECODE_ALONE}, {pace}",
-                )
-                planned.append((case, stopwatch(camera.luma, "convert", first=wait)))
-            for key, (run, cores) in encoders.items():
-                case = encoder_case(key, "stream", variant=f"{ENCODE_ALONE}, {pace}")
-                planned.append((case, _bound(cores, stopwatch(run, "encode", first=wait))))
-            for key, size in _least_weights(tested, keys).items():
-                read = np.ones(size // 8, np.int64).max
-                case = Case.planned(
-                    group="stream",
-                    engine="numpy",
-                    precision=key.precision,
-                    variant=f"{READ_ALONE}, {pace}",
-                    notes=(f"{size / 1e6:.1f} MB, read once",),
-                )
-                planned.append((case, stopwatch(read, "read", first=wait)))
-        sleeper = stack.enter_context(_Sleeper(pacer(FPS)))
-        case = Case.planned(group="stream", engine="Python", variant=f"{WAKE_ALONE}, {PACED}")
-        planned.append((case, sleeper.lap))
-        turn = min(_TURN, schedule.turn)
-        taken = {"samples": min(_SAMPLES, schedule.samples), "turn": turn}
-        found = timed_cases(planned, schedule.model_copy(update=taken))
-        return [case.with_facts(turn=turn) for case in found]
+class Parts(Closing):
+    """Each part at each pace, to be timed in this process, some calls at a time.
+
+    A shared machine has slow minutes: what is set against these times is to run in between.
+    """
+
+    def __init__(
+        self,
+        tested: ModelUnderTest,
+        keys: Sequence[GraphKey],
+        cameras: Sequence[CameraUnderTest],
+        *,
+        seed: int,
+    ) -> None:
+        self._planned: list[tuple[Case, Laps]] = []
+        self._taken: list[Timings] = []
+        self._turn = 1
+        with contextlib.ExitStack() as stack:
+            encoders: dict[GraphKey, tuple[Callable[[], object], Cores]] = {}
+            for key in keys:
+                with contextlib.suppress(BundleError, *REFUSALS):
+                    opened = _encoder(tested, key, cameras[0].address, seed)
+                    encoders[key] = stack.enter_context(opened)
+            for pace, wait in _PACES.items():
+                self._plan_cameras(cameras, pace, wait)
+                for key, (run, cores) in encoders.items():
+                    case = encoder_case(key, "stream", variant=f"{ENCODE_ALONE}, {pace}")
+                    lap = _bound(cores, stopwatch(run, "encode", first=wait))
+                    self._planned.append((case, lap))
+                for key, size in _least_weights(tested, keys).items():
+                    read = np.ones(size // 8, np.int64).max
+                    case = Case.planned(
+                        group="stream",
+                        engine="numpy",
+                        precision=key.precision,
+                        variant=f"{READ_ALONE}, {pace}",
+                        notes=(f"{size / 1e6:.1f} MB, read once",),
+                    )
+                    self._planned.append((case, stopwatch(read, "read", first=wait)))
+            sleeper = stack.enter_context(_Sleeper(pacer(FPS)))
+            case = Case.planned(group="stream", engine="Python", variant=f"{WAKE_ALONE}, {PACED}")
+            self._planned.append((case, sleeper.lap))
+            self._stack = stack.pop_all()
+
+    def _plan_cameras(
+        self, cameras: Sequence[CameraUnderTest], pace: str, wait: Callable[[], None] | None
+    ) -> None:
+        for camera in cameras:
+            case = Case.planned(
+                group="stream",
+                engine="motorVAE",
+                source=camera.source,
+                frame=camera.frame,
+                variant=f"{DECODE_ALONE}, {pace}",
+            )
+            self._planned.append((case, stopwatch(camera.luma, "convert", first=wait)))
+
+    def measure(self, schedule: RoundPlan) -> None:
+        """Take a turn of each: paced calls take a frame's time, whatever they do."""
+        self._turn = min(_TURN, schedule.samples)
+        once = {"samples": self._turn, "turn": self._turn, "warmup": 0}
+        laps = dict(enumerate(lap for _, lap in self._planned))
+        found = interleaved(laps, schedule.model_copy(update=once))
+        self._taken = self._taken or [{} for _ in laps]
+        for place, timings in found.items():
+            for stage, taken_ns in timings.items():
+                self._taken[place].setdefault(stage, []).extend(taken_ns)
+
+    def cases(self) -> list[Case]:
+        """Return them with what was measured."""
+        return [
+            case.timed(taken, turn=self._turn)
+            for (case, _), taken in zip(self._planned, self._taken, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Close the encoders."""
+        self._stack.close()
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from ..under_test.engines import RUNNERS, is_for
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import frame_of, jpeg_of
 from ..under_test.stream_process import MjpegCamera, StreamProcess, import_ns, parsed
-from .parts import CameraUnderTest, encoder_case, part_cases
+from .parts import CameraUnderTest, Parts, encoder_case
 
 Found = TypeVar("Found")
 Way = tuple[GraphKey, str]
@@ -49,7 +49,7 @@ STREAMED = {
 class StreamPlan:
     """How much of each stream is measured."""
 
-    rounds: int = 3  # Processes of each engine, in turns; one where no camera sends JPEGs
+    rounds: int = 3  # Processes of each engine, in turns; of the synthetic camera one
     skipped: int = 20  # First rows of a process that do not count: caches and clocks are cold
     frames: int = 70  # Rows of a process that do
 
@@ -124,20 +124,22 @@ def import_cases(rounds: int) -> list[Case]:
 def stream_cases(
     tested: ModelUnderTest, plan: StreamPlan, schedule: RoundPlan, *, seed: int
 ) -> list[Case]:
-    """Stream each camera with each engine in processes of their own, and time the parts alone.
+    """Stream each camera with each engine in processes of their own, and the parts in between.
 
     INT8 is streamed with the lowest latency as well: what a camera's age can be.
     """
     keys = [key for key in stream_keys(tested) if key in STREAMED]
-    with cameras(tested.spec, seed) as found:
-        cases = part_cases(tested, keys, found, schedule, seed=seed)
-        for camera in found:
-            ways = [(key, STREAM) for key in keys]
-            if camera.source is not None:
-                ways += [(key, LOWEST) for key in keys if key.precision == "int8"]
-            rounds = 1 if camera.source is None else plan.rounds
-            cases += _streamed(tested, ways, camera, replace(plan, rounds=rounds))
-    return cases
+    with (
+        cameras(tested.spec, seed) as found,
+        Parts(tested, keys, found, seed=seed) as parts,
+    ):
+        network, synthetic = found
+        ways = [(key, STREAM) for key in keys]
+        lowest = [(key, LOWEST) for key in keys if key.precision == "int8"]
+        measured = functools.partial(parts.measure, schedule)
+        cases = _streamed(tested, [*ways, *lowest], network, plan, measured)
+        cases += _streamed(tested, ways, synthetic, replace(plan, rounds=1))
+        return [*parts.cases(), *cases]
 
 
 @contextlib.contextmanager
@@ -160,7 +162,11 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[CameraUnderTest]]:
 
 
 def _streamed(
-    tested: ModelUnderTest, ways: Sequence[Way], camera: CameraUnderTest, plan: StreamPlan
+    tested: ModelUnderTest,
+    ways: Sequence[Way],
+    camera: CameraUnderTest,
+    plan: StreamPlan,
+    between: Callable[[], None] = lambda: None,
 ) -> list[Case]:
     def rows_and_memory(
         process: StreamProcess, _key: GraphKey
@@ -168,7 +174,9 @@ def _streamed(
         rows = parsed(process.rows(plan.skipped + plan.frames))
         return rows[plan.skipped :], process.memory()
 
-    found, reasons = _in_turns(tested, ways, camera.address, plan.rounds, rows_and_memory)
+    found, reasons = _in_turns(
+        tested, ways, camera.address, plan.rounds, rows_and_memory, between=between
+    )
     cases = []
     for way in ways:
         key, variant = way
@@ -198,8 +206,10 @@ def _in_turns(
     camera: str,
     rounds: int,
     watch: Callable[[StreamProcess, GraphKey], Found],
+    *,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[dict[Way, list[Found]], dict[Way, str]]:
-    """Stream in each way so many times, in turns.
+    """Stream in each way so many times, in turns; `between` runs after each round.
 
     Given back is what `watch` made of each process, and the reason where a process failed.
     """
@@ -218,4 +228,5 @@ def _in_turns(
                     found[way].append(watch(process, key))
             except MeasurementError as error:
                 reasons[way] = str(error)
+        between()
     return found, reasons
