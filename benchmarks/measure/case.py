@@ -30,9 +30,13 @@ DECODE_ALONE, ENCODE_ALONE = "decode and convert alone", "encode alone"
 HUFFMAN_ALONE = "Huffman codes alone"
 """The variant of what every decoder of a JPEG has to do first, and none of the rest."""
 FPS = 60
-HOT, PACED = "hot loop", f"paced at {FPS} fps"
+READ_ALONE, WAKE_ALONE = "reading as many bytes as its weights", "waking a thread"
+HOT, PACED, AWAKE = "hot loop", f"paced at {FPS} fps", f"paced at {FPS} fps, awake"
 """What the stream cases call the parts of a stream and the loops that they are timed in. A paced
-loop finds colder caches and a slower clock; a camera is paced."""
+loop finds colder caches and sleeping cores; one that is awake has the caches alone. A camera is
+paced."""
+STREAM, LOWEST = "motorvae-stream", "motorvae-stream --latency lowest"
+"""The variants of whole streams."""
 
 Unit = Literal["ns", "bytes"]
 

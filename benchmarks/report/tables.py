@@ -22,8 +22,10 @@ from ..measure.case import (
     HUFFMAN_ALONE,
     NO_PYTHON,
     OPENVINO,
+    READ_ALONE,
     RIVALS,
     STREAM_MODULE,
+    WAKE_ALONE,
     Case,
     Group,
     Samples,
@@ -320,7 +322,10 @@ def leaders_of(result: Result) -> tuple[Leader, ...]:
     for case in result.cases:
         variant = case.variant or ""
         is_trial = case.group == "threads" or variant.startswith(
-            (DECODE_ALONE, ENCODE_ALONE, HUFFMAN_ALONE, BARE, NO_PYTHON)
+            (
+                *(DECODE_ALONE, ENCODE_ALONE, READ_ALONE, WAKE_ALONE),
+                *(HUFFMAN_ALONE, BARE, NO_PYTHON),
+            )
         )
         if case.whole is None or not case.passed or is_trial:
             continue
