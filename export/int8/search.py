@@ -144,6 +144,9 @@ class Search:
 
     def _screened(self, method: Method, *layers: str) -> Trial:
         excluded = (*self.excluded, *layers)
+        for trial in self._verified_by("some"):
+            if (trial.method, trial.excluded) == (method, excluded):
+                return trial
         self.on_step(f"{method}, {', '.join(excluded) or 'nothing'} in float32")
         return self._verified(Trial(method, excluded, self.derive(method, excluded)), "some")
 

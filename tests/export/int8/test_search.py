@@ -121,8 +121,10 @@ def test_layer_whose_harm_only_wide_ranges_show_goes_first() -> None:
             return 0.5
         return {narrow: 1.5}.get(method, 2.0) - 0.1 * ("two" in excluded)
 
-    found = Asked(share).search.run()[-1]
+    asked = Asked(share)
+    found = asked.search.run()[-1]
     assert (found.method, found.excluded, found.passed) == (widest, ("head",), True)
+    assert len(asked.derived) == len({*asked.derived})  # none is made twice
 
 
 def test_neighbours_go_to_float_together_where_one_alone_gains_nothing() -> None:
