@@ -20,6 +20,10 @@ likelier that one passes by luck."""
 MOST_METHODS = 3
 """So many of them differ in their ranges alone; the others have more layers in float32."""
 
+MOST_COMPARED = 3
+"""With the first so many numbers of layers in float32 all ranges are compared, with more the best
+of these."""
+
 Judges = Literal["some", "choosing", "judging"]
 """Some of the images that choose, all of them, or those that judge, which neither calibrated nor
 chose."""
@@ -64,7 +68,7 @@ class Search:
 
     Ranges that are best while a layer is in INT8 may be those that suit this layer alone: a narrow
     one costs others their largest values. So layers are tried by themselves with the widest ranges
-    as well, and with each number of layers in float32 all methods are compared again.
+    as well, and with the first few numbers of layers in float32 all methods are compared again.
 
     The images that choose see values, those that judge also what fresh images may reach. How much
     more of a limit the latter find is learned from each finalist that fails: the next of the same
@@ -102,13 +106,16 @@ class Search:
         most = (len(self.layers) - 1) // 2 - len(self.excluded)
         methods = [best, *(m for m in self.methods if m.equalised == best.equalised and m != best)]
         layered: list[Trial] = []
-        for layers in self._layers_to_give_up(best, most):
+        for turn, layers in enumerate(self._layers_to_give_up(best, most)):
             if len(self._verified_by("judging")) == MOST_FINALISTS:
                 break
             alike = [self._screened(method, *layers) for method in methods]
             layered += alike
-            if self._passes(min(alike, key=_by_share)):
+            leading = min(alike, key=_by_share)
+            if self._passes(leading):
                 return tuple(self._trials)
+            if turn + 1 == MOST_COMPARED:  # networks of dozens of layers would take an hour
+                methods = [leading.method]
         # Head room is a guess from one failure, which these layers may have been the cause of.
         for trial in sorted(layered, key=_by_share):
             judged = {(one.method, one.excluded) for one in self._verified_by("judging")}

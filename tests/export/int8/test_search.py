@@ -7,6 +7,7 @@ import pytest
 
 from motorvae.export.int8.search import (
     METHODS,
+    MOST_COMPARED,
     MOST_FINALISTS,
     Search,
     Trial,
@@ -48,12 +49,13 @@ class Asked:
         on_judges: Share | None = None,
         excluded: tuple[str, ...] = (),
         together: int = 1,
+        layers: Sequence[str] = LAYERS,
     ) -> None:
         self.derived: list[tuple[Method, tuple[str, ...]]] = []
         self.finalists: list[Trial] = []
         on_all = on_all or share
         self._shares = {"some": share, "choosing": on_all, "judging": on_judges or on_all}
-        self.search = Search(self._derive, self._verify, LAYERS, excluded, together=together)
+        self.search = Search(self._derive, self._verify, layers, excluded, together=together)
 
     def _verify(self, trial: Trial) -> tuple[GraphReport, ...]:
         assert self.derived[int(str(trial.model.graph.name))] == (trial.method, trial.excluded)
@@ -125,6 +127,16 @@ def test_layer_whose_harm_only_wide_ranges_show_goes_first() -> None:
     found = asked.search.run()[-1]
     assert (found.method, found.excluded, found.passed) == (widest, ("head",), True)
     assert len(asked.derived) == len({*asked.derived})  # none is made twice
+
+
+def test_of_a_network_of_dozens_of_layers_not_every_candidate_is_made() -> None:
+    layers = [str(number) for number in range(41)]
+    asked = Asked(lambda _method, excluded: 9.0 - 0.1 * len(excluded), layers=layers)
+    assert not asked.search.run()[-1].passed
+    alone = 2 * len(layers)
+    compared = MOST_COMPARED * len(METHODS)
+    assert max(len(excluded) for _, excluded in asked.derived) == 20
+    assert len(asked.derived) <= len(METHODS) + alone + compared + 20
 
 
 def test_neighbours_go_to_float_together_where_one_alone_gains_nothing() -> None:
