@@ -212,7 +212,10 @@ class Int8Search:
             return int8_from_fp32(forms[method.equalised], ranges, target, excluded=excluded)
 
         methods = [replace(m, equalised=equalised) for equalised in self._decoders for m in METHODS]
-        return self._search(key, derive, [*layers_of(self._decoders[False][0])], (), methods)
+        layers = [*layers_of(self._decoders[False][0])]
+        # ONNX Runtime rounds all that an INT8 layer gives.
+        together = 2 if target == "onnx" else 1
+        return self._search(key, derive, layers, (), methods, together=together)
 
     def _search(
         self,
@@ -221,6 +224,8 @@ class Int8Search:
         layers: Sequence[str],
         excluded: tuple[str, ...],
         methods: Sequence[Method],
+        *,
+        together: int = 1,
     ) -> Searched:
         some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
         keys: tuple[GraphKey, ...] = (key,)
@@ -237,7 +242,8 @@ class Int8Search:
         def show(candidate: str) -> None:
             self._on_step(f"{key.title}: {candidate}")
 
-        trials = Search(derive, verify, layers, excluded, methods, show).run()
+        search = Search(derive, verify, layers, excluded, methods, together, show)
+        trials = search.run()
         found = trials[-1]
         if not found.passed:
             return Searched(key, trials)
