@@ -164,7 +164,8 @@ class Int8Search:
             self._files.folder,
             most=PRUNED_SHARE * LIMITS["int8"].max_spread,
         )
-        return tuple(f"{one.layer}: {one.kept} of {one.of}" for one in pruned)
+        layer_of = {node: name for name, of in layers_of(self._encoder).items() for node in of}
+        return tuple(f"{layer_of[one.layer]}: {one.kept} of {one.of}" for one in pruned)
 
     def graphs_for(self, targets: Collection[Target]) -> tuple[Searched, ...]:
         """Search for the graphs of kinds of engines."""
