@@ -143,7 +143,7 @@ fuzz: $(VENV)/.ready
 bench-ratios: $(VENV)/.ready
 	mkdir -p .scratch
 	$(BIN)/motorvae-bench run --untrained --untrained-int8 --quick --only encoder --output .scratch/bench.json
-	$(BIN)/motorvae-bench compare --ratios --tolerance 0.45 docs/results/bench.json.gz .scratch/bench.json
+	$(BIN)/motorvae-bench compare --ratios --expect int8 --tolerance 0.45 docs/results/speed.json.gz .scratch/bench.json
 
 jetson-wheels: $(VENV)/.ready
 	$(BIN)/python tests/packaging/resolve_jetson.py

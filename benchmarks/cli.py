@@ -41,11 +41,16 @@ class CompareOptions:
     """Compare no times but how many times as fast one case is as another of its own result, such as
     INT8 as float32, ours as torch and the plain recipe. A machine that is busy or slower has the
     same; on another processor a precision's ratio counts by the processor's own matrix rates.
-    Conditions may differ, and what one result alone has measured is left out."""
+    Conditions may differ, and what one result alone has measured is named and left out."""
+    expect: tuple[str, ...] = ()
+    """With --ratios: precisions such as int8 whose ratios of the first result must be in the
+    second, too, wherever both have measured that kind of work at that batch size."""
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance < 1:
             raise ConfigError(f"--tolerance {self.tolerance:g}: take 0 or more, and less than 1")
+        if self.expect and not self.ratios:
+            raise ConfigError(f"--expect {' '.join(self.expect)}: give --ratios, too")
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,12 @@ def _compare(options: CompareOptions, *_: object) -> None:
     with needed_for("benchmarking", extra="bench"):
         from .compare import check_regressions, compare_results, print_comparison  # noqa: PLC0415
         from .measure.result import load_result  # noqa: PLC0415  # with psutil
-        from .report.ratios import check_gains, compare_gains, print_gains  # noqa: PLC0415
+        from .report.ratios import check_gains, compare_gains, print_gains, unmatched  # noqa: PLC0415
     before, after = load_result(options.before), load_result(options.after)
     if options.ratios:
         tolerance = 0.35 if options.tolerance is None else options.tolerance
-        gains = compare_gains(before, after, tolerance)
-        print_gains(PlainConsole(), gains)
+        gains = compare_gains(before, after, tolerance, expect=options.expect)
+        print_gains(PlainConsole(), gains, unmatched(before, after))
         check_gains(gains, tolerance)
         return
     tolerance = 0.05 if options.tolerance is None else options.tolerance

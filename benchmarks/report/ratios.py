@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ class Gain:
 
     times: float  # The median of the turns, in which both ran one after the other
     best: float  # Three of four turns had less
+    of: Case  # What is as many times as fast
     # A precision over float32: by how much its matrix rate is above that of float32 here
     of_rates: float | None = None
 
@@ -51,15 +53,21 @@ def gains_of(result: Result) -> dict[str, Gain]:
     } | dict(_of_parts(result))
 
 
-def compare_gains(before: Result, after: Result, tolerance: float) -> tuple[GainChange, ...]:
+def compare_gains(
+    before: Result, after: Result, tolerance: float, *, expect: Collection[str] = ()
+) -> tuple[GainChange, ...]:
     """Compare the gains that two results of one model have in common.
 
     A gain is lost where three of four turns are below it by more than `tolerance`, a share. On
     another processor only gains of precisions are compared, as shares of what its rates allow. A
     MeasurementError where the model or the instruction set is another, a case is no longer
-    measured, or nothing is in common.
+    measured, a gain of the precisions in `expect` is missing where both have measured the same
+    work, or nothing is in common.
     """
-    sides = [(one.environment.machine, one.model.model_dump()) for one in (before, after)]
+    sides = [
+        (one.environment.machine, one.model.model_dump(exclude={"matrix"}))
+        for one in (before, after)
+    ]
     if sides[0] != sides[1]:
         raise MeasurementError(
             "the two results cannot be compared, as the model or the instruction set differs: "
@@ -73,11 +81,29 @@ def compare_gains(before: Result, after: Result, tolerance: float) -> tuple[Gain
     ]
     if gone:
         raise MeasurementError(f"no longer measured: {sentence_list(gone)}; find out why")
+    has = {case.precision for case in before.cases}
+    if unknown := sorted(set(expect) - has):
+        raise MeasurementError(
+            f"expected {sentence_list(unknown)}, of which the first result has no case: it has "
+            f"{sentence_list(sorted(has))}"
+        )
+    missing = [
+        key for key, gain in unmatched(before, after, alike=True) if gain.of.precision in expect
+    ]
+    if missing:
+        raise MeasurementError(
+            f"{len(missing)} expected ratios are missing: {sentence_list(missing[:3])}"
+            f"{' and others' if len(missing) > 3 else ''}; measure them, or find out why they went"
+        )
     is_other = before.environment.cpu != after.environment.cpu
+    # Grey of other colours costs frames something else, and graphs nothing.
+    has_other_grey = before.model.matrix != after.model.matrix
     earlier, found = gains_of(before), []
     for key, gain in gains_of(after).items():
         was = earlier.get(key)
         if was is None or (is_other and (was.of_rates is None or gain.of_rates is None)):
+            continue
+        if has_other_grey and gain.of.group not in {"encoder", "decoder"}:
             continue
         expected = was.times
         if is_other and was.of_rates and gain.of_rates:
@@ -90,8 +116,23 @@ def compare_gains(before: Result, after: Result, tolerance: float) -> tuple[Gain
     return tuple(found)
 
 
-def print_gains(console: Console, found: tuple[GainChange, ...]) -> None:
-    """Print a line for each."""
+def unmatched(before: Result, after: Result, *, alike: bool = False) -> list[tuple[str, Gain]]:
+    """Return the gains of `before` that `after` lacks; `alike`: of work that both have measured."""
+    there = gains_of(after)
+    works = {case.what for case in after.cases}
+    return [
+        (key, gain)
+        for key, gain in gains_of(before).items()
+        if key not in there and (not alike or gain.of.what in works)
+    ]
+
+
+def print_gains(
+    console: Console,
+    found: tuple[GainChange, ...],
+    missing: Sequence[tuple[str, Gain]] = (),
+) -> None:
+    """Print a line for each, and how many of which kind the second result does not have."""
     for change in found:
         verdict = "lost" if change.lost else "kept"
         console.print(
@@ -99,6 +140,10 @@ def print_gains(console: Console, found: tuple[GainChange, ...]) -> None:
             style="red" if change.lost else None,
             soft_wrap=True,
         )
+    groups = Counter(gain.of.group for _, gain in missing)
+    if groups:
+        kinds = ", ".join(f"{count} of {group}" for group, count in groups.items())
+        console.print(f"not compared, only the first result has them: {kinds}", soft_wrap=True)
 
 
 def check_gains(found: tuple[GainChange, ...], tolerance: float) -> None:
@@ -144,9 +189,9 @@ def _gain(result: Result, case: Case, reference: Case) -> Gain:
     slow, fast = medians
     if len(slow) != len(fast) or len(slow) < _LEAST_TURNS:
         times = float(np.median(slow) / np.median(fast))
-        return Gain(times, times, of_rates)
+        return Gain(times, times, case, of_rates)
     times, best = np.quantile(np.divide(slow, fast), (0.5, 0.75))
-    return Gain(float(times), float(best), of_rates)
+    return Gain(float(times), float(best), case, of_rates)
 
 
 def _of_parts(result: Result) -> Iterator[tuple[str, Gain]]:
@@ -167,4 +212,4 @@ def _of_parts(result: Result) -> Iterator[tuple[str, Gain]]:
         ]
         if case.variant == "motorvae-stream" and len(parts) == 2 and case.whole is not None:
             share = sum(parts) / case.whole.p50
-            yield f"{case.key}, its parts alone over its age", Gain(share, share)
+            yield f"{case.key}, its parts alone over its age", Gain(share, share, case)
