@@ -228,8 +228,10 @@ def test_no_frame_is_lost_or_repeated(
 ) -> None:
     """Frames at an even pace, some of them missing."""
     output = tmp_path / "latents.jsonl"
-    camera = "synthetic?fps=120&frames=60&drop=20..25,40"
-    done = stream("--camera", camera, "--latency", latency, "--output", output, "--threads", 2)
+    # Without an end of its own: what a camera drops is known by the frame that comes next.
+    camera = "synthetic?fps=120&drop=20..25,40"
+    words = ("--latency", latency, "--threads", 2, "--max-frames", 60)
+    done = stream("--camera", camera, *words, "--output", output)
     assert done.code == 0
     *rows, end = read_rows(output)
     counted = 0
@@ -237,7 +239,8 @@ def test_no_frame_is_lost_or_repeated(
         counted += 1 + row["dropped"]
         assert row["index"] == counted - 1
         assert row["mu"] is not None
-    assert counted + end["summary"]["unread"] == 60
+    assert len(rows) == 60
+    assert counted >= 60 + 7  # those of `drop`, if no busy machine drops more
     assert end["summary"]["lost"] == 0
 
 
