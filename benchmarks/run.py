@@ -143,7 +143,7 @@ def _cases(
                 skip_compile=options.skip_compile or options.quick,
                 meter=meter,
             )
-    processes = 1 if options.quick else 5
+    processes = 1 if options.quick else 3
     streams = StreamPlan(rounds=1, skipped=5, frames=20) if options.quick else StreamPlan()
     others: dict[RunGroup, tuple[str, Callable[[], list[Case]]]] = {
         "path": (

@@ -1,6 +1,6 @@
 """The cases of whole processes: start to first latent, imports, and ages and memory of streams.
 
-The parts of a stream, decoding and encoding, are timed by themselves in this process.
+The parts of a stream are timed by themselves in this process: see `parts`.
 """
 
 from __future__ import annotations
@@ -10,41 +10,29 @@ import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision
-from ...runtime.core.errors import BundleError, MeasurementError
+from ...runtime.bundle.graph_key import GraphKey, Precision
+from ...runtime.core.errors import MeasurementError
 from ...runtime.core.spec import ModelSpec
-from ...runtime.engines.open import EngineRequest
-from ...runtime.engines.select import SelectedEngine, select_engine
-from ...runtime.engines.trial.threads import autotuned_engine
 from ...runtime.pixels.camera_formats import fitted_from_jpeg
-from ...runtime.pixels.convert import fitted, input_from_pixels
+from ...runtime.pixels.convert import fitted
 from ...runtime.sources.spec import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
-from ..measure.case import (
-    BARE,
-    DECODE_ALONE,
-    ENCODE_ALONE,
-    FPS,
-    HOT,
-    NO_PYTHON,
-    PACED,
-    STREAM_MODULE,
-    Case,
-    FrameSource,
-    Group,
-)
-from ..measure.rounds import Laps, RoundPlan, pacer, stopwatch, timed_cases
+from ..measure.case import BARE, FPS, LOWEST, NO_PYTHON, STREAM, STREAM_MODULE, Case
+from ..measure.rounds import RoundPlan
 from ..under_test.bare_process import bare_ns, empty_python_ns
-from ..under_test.engines import REFUSALS, RUNNERS, is_for
+from ..under_test.engines import RUNNERS, is_for
 from ..under_test.model_under_test import ModelUnderTest
-from ..under_test.scenes import Luma, frame_of, jpeg_of, luma_for
+from ..under_test.scenes import frame_of, jpeg_of
 from ..under_test.stream_process import MjpegCamera, StreamProcess, import_ns, parsed
+from .parts import CameraUnderTest, Parts, encoder_case
 
 Found = TypeVar("Found")
+Way = tuple[GraphKey, str]
+"""An encoder, and the variant of the stream: its name and options."""
 
 CAMERA_FRAME = (1280, 720)
 PICTURES = 4
@@ -61,19 +49,9 @@ STREAMED = {
 class StreamPlan:
     """How much of each stream is measured."""
 
-    rounds: int = 3  # Processes of each engine, in turns
+    rounds: int = 3  # Processes of each engine, in turns; of the synthetic camera one
     skipped: int = 20  # First rows of a process that do not count: caches and clocks are cold
     frames: int = 70  # Rows of a process that do
-
-
-@dataclass(frozen=True)
-class CameraUnderTest:
-    """What is streamed."""
-
-    address: str  # As the command takes it
-    source: FrameSource | None  # What it delivers, where that has a name
-    frame: tuple[int, int]  # Width and height
-    luma: Callable[[], Luma]  # Decodes and converts one of its frames, alone
 
 
 def stream_keys(tested: ModelUnderTest) -> list[GraphKey]:
@@ -112,13 +90,17 @@ def start_up_cases(tested: ModelUnderTest, rounds: int) -> list[Case]:
         return taken_ns
 
     with tempfile.TemporaryDirectory() as folder:
-        found, reasons = _in_turns(tested, keys, "synthetic", rounds + 1, bare_too)
+        ways = [(key, STREAM) for key in keys]
+        by_way, reasons = _in_turns(tested, ways, "synthetic", rounds + 1, bare_too)
+    found = {key: taken for (key, _), taken in by_way.items()}
     # In the first turn files came from the disk.
     cases = [
-        _planned(key, "start-up", **facts).without(reasons[key])
-        if key in reasons
-        else _planned(key, "start-up", **facts).timed({"first latent": taken[key][1:]}, turn=1)
-        for taken, facts in ((found, {}), (bare, {"variant": BARE}))
+        encoder_case(key, "start-up", variant=variant).without(reasons[key, STREAM])
+        if (key, STREAM) in reasons
+        else encoder_case(key, "start-up", variant=variant).timed(
+            {"first latent": taken[key][1:]}, turn=1
+        )
+        for taken, variant in ((found, STREAM), (bare, BARE))
         for key in keys
     ]
     python = Case.planned(group="start-up", engine="Python", variant=NO_PYTHON)
@@ -142,13 +124,22 @@ def import_cases(rounds: int) -> list[Case]:
 def stream_cases(
     tested: ModelUnderTest, plan: StreamPlan, schedule: RoundPlan, *, seed: int
 ) -> list[Case]:
-    """Stream each camera with each engine in processes of their own, and time the parts alone."""
+    """Stream each camera with each engine in processes of their own, and the parts in between.
+
+    INT8 is streamed with the lowest latency as well: what a camera's age can be.
+    """
     keys = [key for key in stream_keys(tested) if key in STREAMED]
-    with cameras(tested.spec, seed) as found:
-        cases = _alone(tested, keys, found, schedule, seed=seed)
-        for camera in found:
-            cases += _streamed(tested, keys, camera, plan)
-    return cases
+    with (
+        cameras(tested.spec, seed) as found,
+        Parts(tested, keys, found, seed=seed) as parts,
+    ):
+        network, synthetic = found
+        ways = [(key, STREAM) for key in keys]
+        lowest = [(key, LOWEST) for key in keys if key.precision == "int8"]
+        measured = functools.partial(parts.measure, schedule)
+        cases = _streamed(tested, [*ways, *lowest], network, plan, measured)
+        cases += _streamed(tested, ways, synthetic, replace(plan, rounds=1))
+        return [*parts.cases(), *cases]
 
 
 @contextlib.contextmanager
@@ -170,62 +161,12 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[CameraUnderTest]]:
         ]
 
 
-def _planned(key: GraphKey, group: Group, **facts: object) -> Case:
-    return Case.planned(
-        group=group,
-        engine=RUNNERS[key.target or "onnx"],
-        precision=key.precision,
-        outputs=" and ".join(OUTPUTS["encoder"]),
-        **{"variant": "motorvae-stream", **facts},
-    )
-
-
-def _alone(
-    tested: ModelUnderTest,
-    keys: Sequence[GraphKey],
-    found: list[CameraUnderTest],
-    schedule: RoundPlan,
-    *,
-    seed: int,
-) -> list[Case]:
-    """Time decoding with converting, and encoding, each by itself in this process."""
-    planned: list[tuple[Case, Laps]] = []
-    with contextlib.ExitStack() as stack:
-        for pace in (HOT, PACED):
-            due = pacer(FPS) if pace == PACED else None
-            for camera in found:
-                case = Case.planned(
-                    group="stream",
-                    engine="motorVAE",
-                    source=camera.source,
-                    frame=camera.frame,
-                    variant=f"{DECODE_ALONE}, {pace}",
-                )
-                planned.append((case, stopwatch(camera.luma, "convert", first=due)))
-            for key in keys:
-                with contextlib.suppress(BundleError, *REFUSALS):
-                    run = stack.enter_context(_encoder(tested, key, seed))
-                    case = _planned(key, "stream", variant=f"{ENCODE_ALONE}, {pace}")
-                    planned.append((case, stopwatch(run, "encode", first=due)))
-        return timed_cases(planned, schedule)
-
-
-@contextlib.contextmanager
-def _encoder(tested: ModelUnderTest, key: GraphKey, seed: int) -> Iterator[Callable[[], object]]:
-    """Open what motorvae-stream would."""
-    luma = luma_for(tested.spec, 1, seed)
-
-    def open_with(threads: int | None) -> SelectedEngine:
-        request = EngineRequest(key.target or "auto", precision=key.precision, threads=threads)
-        return select_engine(tested.bundle, "encoder", request)
-
-    with autotuned_engine(open_with, luma.shape).backend as backend:
-        batch = luma if backend.input_dtype == luma.dtype else input_from_pixels(luma)
-        yield lambda: backend.run(batch)
-
-
 def _streamed(
-    tested: ModelUnderTest, keys: Sequence[GraphKey], camera: CameraUnderTest, plan: StreamPlan
+    tested: ModelUnderTest,
+    ways: Sequence[Way],
+    camera: CameraUnderTest,
+    plan: StreamPlan,
+    between: Callable[[], None] = lambda: None,
 ) -> list[Case]:
     def rows_and_memory(
         process: StreamProcess, _key: GraphKey
@@ -233,20 +174,23 @@ def _streamed(
         rows = parsed(process.rows(plan.skipped + plan.frames))
         return rows[plan.skipped :], process.memory()
 
-    found, reasons = _in_turns(tested, keys, camera.address, plan.rounds, rows_and_memory)
-    place = {"source": camera.source, "frame": camera.frame}
+    found, reasons = _in_turns(
+        tested, ways, camera.address, plan.rounds, rows_and_memory, between=between
+    )
     cases = []
-    for key in keys:
-        stream, memory = (_planned(key, group, **place) for group in ("stream", "memory"))
-        if key in reasons:
-            cases += [case.without(reasons[key]) for case in (stream, memory)]
+    for way in ways:
+        key, variant = way
+        place = {"source": camera.source, "frame": camera.frame, "variant": variant}
+        stream, memory = (encoder_case(key, group, **place) for group in ("stream", "memory"))
+        if way in reasons:
+            cases += [case.without(reasons[way]) for case in (stream, memory)]
             continue
-        rows = [row for of_process, _ in found[key] for row in of_process]
+        rows = [row for of_process, _ in found[way] for row in of_process]
         # The clock of a row is coarser than a stage may be short.
         ages = {
             stage: [max(1, round(row[f"{stage}_ms"] * 1e6)) for row in rows] for stage in _STAGES
         }
-        sizes = {name: [size[name] for _, size in found[key]] for name in ("rss", "peak")}
+        sizes = {name: [size[name] for _, size in found[way]] for name in ("rss", "peak")}
         notes = (
             f"the first {plan.skipped} rows of each of {plan.rounds} processes do not count",
             f"frames dropped: {sum(row['dropped'] for row in rows)}",
@@ -258,26 +202,31 @@ def _streamed(
 
 def _in_turns(
     tested: ModelUnderTest,
-    keys: Sequence[GraphKey],
+    ways: Sequence[Way],
     camera: str,
     rounds: int,
     watch: Callable[[StreamProcess, GraphKey], Found],
-) -> tuple[dict[GraphKey, list[Found]], dict[GraphKey, str]]:
-    """Stream with each engine so many times, in turns.
+    *,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[dict[Way, list[Found]], dict[Way, str]]:
+    """Stream in each way so many times, in turns; `between` runs after each round.
 
     Given back is what `watch` made of each process, and the reason where a process failed.
     """
-    found: dict[GraphKey, list[Found]] = {key: [] for key in keys}
-    reasons: dict[GraphKey, str] = {}
+    found: dict[Way, list[Found]] = {way: [] for way in ways}
+    reasons: dict[Way, str] = {}
     for _ in range(rounds):
-        for key in keys:
-            if key in reasons:
+        for way in ways:
+            if way in reasons:
                 continue
+            key, variant = way
             source = ("--camera", camera, "--model", str(tested.bundle.folder))
             engine = ("--backend", str(key.target), "--precision", key.precision)
+            options = variant.removeprefix(STREAM).split()
             try:
-                with StreamProcess((*source, *engine)) as process:
-                    found[key].append(watch(process, key))
+                with StreamProcess((*source, *engine, *options)) as process:
+                    found[way].append(watch(process, key))
             except MeasurementError as error:
-                reasons[key] = str(error)
+                reasons[way] = str(error)
+        between()
     return found, reasons

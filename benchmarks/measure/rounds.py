@@ -82,6 +82,17 @@ def pacer(fps: float) -> Callable[[], None]:
     return lambda: time.sleep(-time.monotonic() % (1 / fps))
 
 
+def awake_pacer(fps: float) -> Callable[[], None]:
+    """Return what does the same without sleep: it looks at the clock all the time."""
+
+    def wait() -> None:
+        due_s = time.monotonic() + -time.monotonic() % (1 / fps)
+        while time.monotonic() < due_s:
+            pass
+
+    return wait
+
+
 def timed_cases(
     planned: Sequence[tuple[Case, Laps]], schedule: RoundPlan, meter: CaseMeter | None = None
 ) -> list[Case]:

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from ...runtime.core.errors import MeasurementError, sentence_list
-from ..measure.case import DECODE_ALONE, EAGER, ENCODE_ALONE, PACED, PLAIN, Case
+from ..measure.case import DECODE_ALONE, EAGER, ENCODE_ALONE, LOWEST, PACED, PLAIN, STREAM, Case
 from ..measure.result import Result
 
 _OURS = "ours"
@@ -210,6 +210,6 @@ def _of_parts(result: Result) -> Iterator[tuple[str, Gain]]:
                 )
             )
         ]
-        if case.variant == "motorvae-stream" and len(parts) == 2 and case.whole is not None:
+        if case.variant in {STREAM, LOWEST} and len(parts) == 2 and case.whole is not None:
             share = sum(parts) / case.whole.p50
             yield f"{case.key}, its parts alone over its age", Gain(share, share, case)

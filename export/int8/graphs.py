@@ -55,6 +55,7 @@ class Searched:
     keys: tuple[GraphKey, ...] = ()  # what was kept in the folder: the graph, and a leaner variant
     calibration: Calibration | None = None  # of these; None where nothing was kept
     reason: str = ""  # why there was no candidate, such as too few images
+    channels: tuple[str, ...] | None = None  # of an encoder that was pruned, what layers kept
 
     @property
     def passed(self) -> bool:
@@ -122,7 +123,7 @@ class Int8Search:
         with open_engine(files.file(key), key) as backend:
             self._latents = run_in_batches(backend, pictures)
         inputs = pictures[:]
-        self._pruned: tuple[str, ...] = ()
+        self._pruned: tuple[str, ...] | None = None
         if prune:
             self._pruned = self._without_channels(inputs, verified)
         on_step("how far channels reach")
@@ -163,7 +164,8 @@ class Int8Search:
             self._files.folder,
             most=PRUNED_SHARE * LIMITS["int8"].max_spread,
         )
-        return tuple(f"{one.layer}: {one.kept} of {one.of}" for one in pruned)
+        layer_of = {node: name for name, of in layers_of(self._encoder).items() for node in of}
+        return tuple(f"{layer_of[one.layer]}: {one.kept} of {one.of}" for one in pruned)
 
     def graphs_for(self, targets: Collection[Target]) -> tuple[Searched, ...]:
         """Search for the graphs of kinds of engines."""
@@ -247,13 +249,14 @@ class Int8Search:
         search = Search(derive, verify, layers, excluded, methods, together, compared, show)
         trials = search.run()
         found = trials[-1]
+        channels = self._pruned if key.part == "encoder" else None
         if not found.passed:
-            return Searched(key, trials)
+            return Searched(key, trials, channels=channels)
         calibration = Calibration(
             method="min-max" if found.method.percentile is None else "percentile",
             percentile=found.method.percentile,
             equalised=found.method.equalised,
-            channels=self._pruned if key.part == "encoder" else (),
+            channels=channels or (),
             excluded=found.excluded,
             images=len(self._images.luma),
             origin=self._images.origin,
@@ -261,7 +264,7 @@ class Int8Search:
             judged=len(self._images.judging),
             finalists=sum(trial.judges == "judging" for trial in trials),
         )
-        return Searched(key, trials, keys, calibration)
+        return Searched(key, trials, keys, calibration, channels=channels)
 
     def _judged(self, trial: Trial, keys: Sequence[GraphKey]) -> list[GraphReport]:
         """Verify the very files that are kept where they pass."""

@@ -19,8 +19,12 @@ from ..core.errors import (
 from .base import Backend, CpuRunner
 from .gpu_info import Gpu, NoGpu, find_gpu
 from .open import EngineRequest, open_engine
+from .open_graph import library_of
 from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, title_of
 
+KnownThreads = Callable[[str, str, Precision], "int | None"]
+"""Told a graph's sha256, the engine's name and version, and the precision, it says with how many
+threads a run on the CPU is known to be fastest, or None."""
 Rebuild = Callable[[Bundle, Part, EngineRequest], Bundle]
 """Builds the engine of a package and precision again and returns the bundle as it is then."""
 
@@ -54,7 +58,12 @@ class SelectedEngine:
 
 
 def select_engine(
-    bundle: Bundle, part: Part, request: EngineRequest, rebuild: Rebuild | None = None
+    bundle: Bundle,
+    part: Part,
+    request: EngineRequest,
+    rebuild: Rebuild | None = None,
+    *,
+    known_threads: KnownThreads | None = None,
 ) -> SelectedEngine:
     """Open what was asked for, in the leanest variant that serves.
 
@@ -62,9 +71,10 @@ def select_engine(
     Runtime on the GPU, and on the CPU whichever of OpenVINO and ONNX Runtime is the faster one in
     that precision (docs/speed.md has the measurement). `rebuild` is called where an engine does
     not fit and the request wants it built again; a ConfigError where it is wanted and None, and a
-    StepFailedError where it fails. A model without a decoder is a BundleError. What is asked for
-    by name and cannot run raises its own error: EngineError, MissingDependencyError or
-    BackendError.
+    StepFailedError where it fails. Where the request names no number of threads, `known_threads`
+    is asked before a graph is opened on the CPU: OpenVINO compiles it for a number of them. A model
+    without a decoder is a BundleError. What is asked for by name and cannot run raises its own
+    error: EngineError, MissingDependencyError or BackendError.
     """
     if part == "decoder" and not bundle.spec.has_decoder:
         raise BundleError(
@@ -73,7 +83,9 @@ def select_engine(
         )
     if request.rebuild and rebuild is None:
         raise ConfigError("rebuild=True: nothing here builds engines, use motorvae-stream for it")
-    selection = _Selection(bundle, part, request, rebuild if request.rebuild else None)
+    selection = _Selection(
+        bundle, part, request, rebuild if request.rebuild else None, known_threads
+    )
     if request.backend == "onnx" or request.provider is not None:
         return selection.graph("onnx", request.provider)
     if request.backend == "openvino":
@@ -92,6 +104,7 @@ class _Selection:
     part: Part
     request: EngineRequest
     rebuild: Rebuild | None
+    known_threads: KnownThreads | None
     passed_over: list[str] = field(default_factory=list)
 
     def first_that_fits(self, gpu: Gpu | NoGpu) -> SelectedEngine:
@@ -128,11 +141,11 @@ class _Selection:
         precision = self.request.precision or "fp32"
         key = GraphKey(self.part, precision, target=runner)
         entry = self.bundle.leanest(key, self.request.outputs)
+        threads = self.request.threads
+        if threads is None and self.known_threads is not None and _is_cpu(provider):
+            threads = self.known_threads(entry.sha256, library_of(runner), precision)
         request = EngineRequest(
-            backend=runner,
-            provider=provider,
-            threads=self.request.threads,
-            trust=self.request.trust,
+            backend=runner, provider=provider, threads=threads, trust=self.request.trust
         )
         backend = open_engine(self.bundle, entry.key, request)
         if runner == "openvino" and not self.bundle.verified_in(entry, "OpenVINO"):
@@ -210,7 +223,11 @@ class _Selection:
 def is_for_cpu(request: EngineRequest) -> bool:
     """Whether what is asked for certainly runs on the CPU."""
     if request.provider is not None:
-        return request.provider.lower() in {"cpu", "cpuexecutionprovider"}
+        return _is_cpu(request.provider)
     if request.backend == "auto":
         return isinstance(find_gpu(), NoGpu)
     return request.backend in {"onnx", "openvino"}
+
+
+def _is_cpu(provider: str | None) -> bool:
+    return provider is None or provider.lower() in {"cpu", "cpuexecutionprovider"}

@@ -9,19 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..engines.cpu_threads import core_of
+from ..core.lifecycle import Closing
+from ..core.system.other_core import core_of
 
 _TASKS = Path("/proc/self/task")
 _PRIORITY = 1
 """Of SCHED_FIFO: before every ordinary thread, behind every other one of that kind."""
 _REAL_TIME = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
-_LOOK_NS = 1_000_000_000
-_LEAST_REST = 0.3
-"""Of the time. Who rests less would leave too little to ordinary threads, such as those of
-outputs."""
+_LOOK_S = 1.0
+_MOST_SHARE = 0.7
+"""Of the time. Who takes more of a core would leave too little to ordinary threads, such as those
+of outputs."""
 
 
-class Cores:
+class Cores(Closing):
     """Places an encoder's worker threads on a core each, and the encoding thread on the others.
 
     Between two frames of a camera all threads sleep, and the system may wake a worker on the very
@@ -32,8 +33,10 @@ class Cores:
 
     The encoding thread is the caller's own, so it is bound only from `bind` to `release`: a thread
     that a caller starts would inherit it. With `first` the threads of the stream also run before
-    ordinary ones (SCHED_FIFO of sched(7)), as far as this user may ask for it, and until the
-    encoding thread hardly rests any more.
+    ordinary ones (SCHED_FIFO of sched(7)), as far as this user may ask for it, and until one of
+    them hardly rests any more: a thread of its own looks after them until `close`, so that an
+    engine or a decoder that hangs does not keep a core from everybody else. (RLIMIT_RTTIME would
+    end the whole program, and its signal reaches no Python code while the main thread hangs.)
 
     Attributes:
         note: Why threads do not run first, where that was asked for and refused.
@@ -51,8 +54,8 @@ class Cores:
         self._raised: set[int] = set()  # native ids of the threads that run first
         self._own: set[int] = set()
         self._before: tuple[set[int], int, os.sched_param] | None = None
-        self._bound_ns = self._rested_ns = 0
-        self._since_ns = time.monotonic_ns()
+        self._closed = threading.Event()
+        self._watching: threading.Thread | None = None
 
     @contextlib.contextmanager
     def placing(self, are_placed: Callable[[], bool] = lambda: True) -> Iterator[None]:
@@ -93,25 +96,6 @@ class Cores:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self._own)
         self._raise(0)
-        self._bound_ns = time.monotonic_ns()
-
-    def begin(self) -> None:
-        """Note that frames are encoded from now on: only that time counts for `has_rested`."""
-        self._since_ns, self._rested_ns = time.monotonic_ns(), 0
-
-    def has_rested(self) -> None:
-        """Note that a bound thread waits no more; who hardly rests runs first no longer."""
-        if not self._first:
-            return
-        now_ns = time.monotonic_ns()
-        self._rested_ns += now_ns - self._bound_ns
-        if (passed_ns := now_ns - self._since_ns) < _LOOK_NS:
-            return
-        if self._rested_ns < _LEAST_REST * passed_ns:
-            self._first = False
-            for thread in self._raised:
-                _make_ordinary(thread)
-        self._since_ns, self._rested_ns = now_ns, 0
 
     def release(self) -> None:
         """Let the calling thread run where and as it could before."""
@@ -152,6 +136,29 @@ class Cores:
             self.note = f"threads run among all others, as SCHED_FIFO is not allowed ({reason})"
             return
         self._raised.add(thread or threading.get_native_id())
+        if self._watching is None and not self._closed.is_set():
+            self._watching = threading.Thread(target=self._watch, name="watch cores", daemon=True)
+            self._watching.start()
+
+    def _watch(self) -> None:
+        """Make all threads ordinary once one of them takes most of a core."""
+        self.begin_beside()
+        before, looked_s = dict[int, float](), time.monotonic()
+        while not self._closed.wait(_LOOK_S):
+            taken = {thread: _taken_s(thread) for thread in tuple(self._raised)}
+            most_s, looked_s = _MOST_SHARE * (time.monotonic() - looked_s), time.monotonic()
+            if any(taken[one] - before[one] > most_s for one in taken if one in before):
+                self._first = False
+            before = taken
+            if not self._first:  # each time: one may have been raised meanwhile
+                for thread in taken:
+                    _make_ordinary(thread)
+
+    def close(self) -> None:
+        """Let nobody look after the threads any more, which have ended or are about to."""
+        self._closed.set()
+        if self._watching is not None:
+            self._watching.join()
 
 
 class _Name:
@@ -186,3 +193,12 @@ def _make_ordinary(thread: int) -> None:
     with contextlib.suppress(OSError):
         policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(thread, policy, os.sched_param(0))
+
+
+def _taken_s(thread: int) -> float:
+    """Return the processor time of a thread so far (utime, stime of proc(5)); 0 once it ended."""
+    try:
+        stat = (_TASKS / str(thread) / "stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0.0
+    return sum(map(int, stat.rpartition(") ")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")

@@ -126,12 +126,10 @@ class LatentStream:
         # Its thread starts with the first task: where nothing is judged, there is none.
         with ThreadPoolExecutor(1, "appearance", self._cores.begin_beside) as self._beside:
             try:
-                self._cores.begin()
                 while self.stats.handled < limit:
                     self._cores.bind()
                     if not (items := mailboxes.take()):
                         break
-                    self._cores.has_rested()
                     for row in self._rows_of(items, limit):
                         self.stats.add(row)
                         self._cores.release()  # it is the caller's thread again

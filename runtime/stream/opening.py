@@ -11,7 +11,7 @@ from ..bundle.load import Bundle
 from ..core.lifecycle import Closing
 from ..engines.select import Rebuild, SelectedEngine, is_for_cpu, select_engine
 from ..engines.trial.run import end_trial_of
-from ..engines.trial.threads import ThreadTrial
+from ..engines.trial.threads import EarlierTrial, ThreadTrial
 from ..sources.spec import SourceSpec
 from .cores import Cores
 from .options import StreamOptions
@@ -89,6 +89,7 @@ class EncoderOpening(Closing):
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.close()
+        self.cores.close()
 
     def _wait(self) -> None:
         if self._thread is not None:
@@ -108,17 +109,20 @@ class EncoderOpening(Closing):
         """Open the encoder; where frames come with pauses, with the threads that suit those."""
         options = self._options
         needed = OUTPUTS["encoder"] if options.ood == "both" else ("mu",)
+        shape = len(options.camera), *self._bundle.spec.input_shape
+        earlier = None if options.engine.threads else EarlierTrial(images=shape[0])
         request = replace(options.engine, outputs=needed)
 
-        def open_with(threads: int | None) -> SelectedEngine:
+        def open_with(threads: int | None, known: EarlierTrial | None = None) -> SelectedEngine:
             asked = replace(request, threads=threads)
-            return select_engine(self._bundle, "encoder", asked, self._rebuild)
+            rebuild = self._rebuild
+            return select_engine(self._bundle, "encoder", asked, rebuild, known_threads=known)
 
         def open_placed(threads: int | None) -> SelectedEngine:
             found: list[SelectedEngine] = []
             # OpenVINO has places of its own, and lets the thread that runs it do the most.
             with self.cores.placing(lambda: found[0].backend.name.startswith("ONNX Runtime")):
-                found.append(open_with(threads))
+                found.append(open_with(threads, earlier))
             return found[0]
 
         if not self._is_paced:
@@ -128,8 +132,7 @@ class EncoderOpening(Closing):
             return ThreadTrial(open_with(1 if takes_one else request.threads))
         if request.threads is not None:
             return ThreadTrial(open_placed(request.threads))
-        shape = len(options.camera), *self._bundle.spec.input_shape
-        return ThreadTrial.opened(open_placed, shape, remembered=True)
+        return ThreadTrial.opened(open_placed, shape, earlier)
 
 
 def opens_beside(options: StreamOptions) -> bool:

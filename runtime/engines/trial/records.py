@@ -76,15 +76,15 @@ class FasterThreads:
     """Whether one thread or all were faster for a graph on this machine."""
 
     sha256: str  # of the graph's file
-    engine: str  # name, version and device
+    library: str  # name and version of the engine, which runs it on the CPU
     precision: Precision
     threads: int  # how many all are
     images: int  # of one run
 
     @property
     def _head(self) -> str:
-        facts = self.sha256, self.engine, self.precision, self.threads, self.images
-        return "\n".join(("motorvae tried threads v2", *map(str, facts), cpu_of_machine())) + "\n"
+        facts = self.sha256, self.library, self.precision, self.threads, self.images
+        return "\n".join(("motorvae tried threads v3", *map(str, facts), cpu_of_machine())) + "\n"
 
     @property
     def _path(self) -> Path:

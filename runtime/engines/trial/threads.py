@@ -9,15 +9,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...bundle.graph_key import Precision
 from ...core.frame import NS_PER_MS
 from ...core.lifecycle import Closing
+from ..cpu_threads import default_threads
 from ..select import SelectedEngine
-from .records import FasterThreads
+from .records import Faster, FasterThreads
 
 _RUNS = 6
 _UNTIMED = 1
 _PAUSE_S = 0.003
 """Between two frames of a camera the threads of an engine fall asleep, and so they must here."""
+
+
+@dataclass(slots=True)
+class EarlierTrial:
+    """What an earlier trial found of a graph, for runs of so many `images`.
+
+    It is called by `select_engine`, before the graph is opened: OpenVINO compiles it for a number
+    of threads, which takes as long as many runs.
+    """
+
+    images: int
+    record: FasterThreads | None = None
+    """Where what is found out now is written down."""
+    found: Faster | None = None
+
+    def __call__(self, sha256: str, library: str, precision: Precision) -> int | None:
+        """Return with how many threads runs were faster, or None where that is not known."""
+        threads = default_threads()
+        self.record = FasterThreads(sha256, library, precision, threads, self.images)
+        self.found = self.record.known() if threads > 1 else None
+        return self.found.threads if self.found is not None else None
 
 
 @dataclass(slots=True)
@@ -38,37 +61,26 @@ class ThreadTrial(Closing):
         cls,
         open_with: Callable[[int | None], SelectedEngine],
         batch_shape: tuple[int, ...],
-        *,
-        remembered: bool = False,
+        earlier: EarlierTrial | None = None,
     ) -> ThreadTrial:
         """Open an encoder with all threads, and with one unless that was tried here before.
 
-        `open_with` opens it with a number of threads, by default all that there are; (N, 1, S, S)
-        is a frame of each camera. What was `remembered` of an earlier trial is believed for some
-        days; the note says when that was.
+        `open_with` opens it with a number of threads, by default all that there are, or as many as
+        an `earlier` trial found, which it gives to `select_engine`; (N, 1, S, S) is a frame of each
+        camera. What was found earlier is believed for some days; the note says when that was.
         """
-        every = open_with(None)
-        threads = every.backend.threads
-        if threads is None or threads == 1:
-            return cls(every)
-        record = None
+        first = open_with(None)
+        if earlier is not None and earlier.found is not None:
+            first.backend.notes += (earlier.found.note,)
+            return cls(first)
+        if first.backend.threads is None or first.backend.threads == 1:
+            return cls(first)
         try:
-            if remembered and every.sha256:
-                record = FasterThreads(
-                    every.sha256, every.backend.name, every.precision, threads, batch_shape[0]
-                )
-            if record is None or (known := record.known()) is None:
-                return cls(every, open_with(1), batch_shape, record)
-            if known.threads == threads:
-                every.backend.notes += (known.note,)
-                return cls(every)
             one = open_with(1)
         except BaseException:
-            every.backend.close()
+            first.backend.close()
             raise
-        every.backend.close()
-        one.backend.notes += (known.note,)
-        return cls(one)
+        return cls(first, one, batch_shape, earlier.record if earlier is not None else None)
 
     def faster(self) -> SelectedEngine:
         """Return the faster one and close the other; its note says what was measured."""

@@ -32,7 +32,8 @@ def test_ages_and_memory_come_from_real_streams(tested: ModelUnderTest) -> None:
     for case in streams:
         assert case.not_measured is None
     for case in streams[::2]:
-        assert {len(series.samples) for series in case.stages.values()} == {10}
+        frames = PLAN.frames * (PLAN.rounds if case.source else 1)
+        assert {len(series.samples) for series in case.stages.values()} == {frames}
         ages = case.stages["age"].samples
         encodes = case.stages["encode"].samples
         assert all(encode < age for age, encode in zip(ages, encodes, strict=True))
@@ -45,13 +46,15 @@ def test_ages_and_memory_come_from_real_streams(tested: ModelUnderTest) -> None:
                 case.stages["rss"].samples, case.stages["peak"].samples, strict=True
             )
         )
-    alone = [case.variant for case in cases if case not in streams]
-    assert alone == [
-        *["decode and convert alone, hot loop"] * 2,
-        "encode alone, hot loop",
-        *["decode and convert alone, paced at 60 fps"] * 2,
-        "encode alone, paced at 60 fps",
-    ]
+    assert [case.variant for case in cases if case not in streams] == [
+        variant
+        for pace in ("hot loop", "paced at 60 fps", "paced at 60 fps, awake")
+        for variant in (
+            *[f"decode and convert alone, {pace}"] * 2,
+            f"encode alone, {pace}",
+            f"reading as many bytes as its weights, {pace}",
+        )
+    ] + ["waking a thread, paced at 60 fps"]
 
 
 def test_float32_and_int8_are_streamed() -> None:

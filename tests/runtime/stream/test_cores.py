@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +53,7 @@ def placed(count: int, **how: bool) -> Iterator[tuple[Cores, list[int]]]:
     cores = Cores(**how)
     block = cores.placing()
     block.__enter__()
-    with workers(count) as ids:
+    with cores, workers(count) as ids:
         block.__exit__(None, None, None)
         yield cores, ids
 
@@ -177,28 +179,44 @@ def test_threads_run_first_and_the_callers_only_while_it_is_bound() -> None:
     in_a_thread(work)
 
 
+BUSY = """
+import ctypes, hashlib, os, sys, threading
+from motorvae.runtime.stream import cores as module
+module._LOOK_S = 0.1
+cores = module.Cores(first=True)
+with cores.placing():
+    over = threading.Event()
+    worker = threading.Thread(target=over.wait)
+    worker.start()
+ids = worker.native_id, threading.get_native_id()
+cores.bind()
+def policies():
+    return [os.sched_getscheduler(one) & ~os.SCHED_RESET_ON_FORK for one in ids]
+found = [policies()]
+def look():
+    while not over.wait(0.02):
+        if policies() not in found:
+            found.append(policies())
+threading.Thread(target=look).start()
+if sys.argv[1] == "hangs":  # far from Python, as an engine would, with Python's lock let go
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)
+else:
+    threading.Event().wait(0.6)
+over.set()
+cores.close()
+print(found, [one.name for one in threading.enumerate() if one.name == "watch cores"])
+"""
+
+
 @several_cores
 @first
-def test_who_hardly_rests_runs_first_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A camera that is faster than its encoder would leave the outputs no core."""
-    monkeypatch.setattr(module, "_LOOK_NS", 0)
-
-    def work() -> None:
-        with placed(1, first=True) as (cores, (worker,)):
-            cores.bind()
-            threading.Event().wait(0.05)
-            cores._since_ns = cores._bound_ns  # all of the time was rest
-            cores.has_rested()
-            assert os.sched_getscheduler(worker) == FIFO
-            cores.release()
-            threading.Event().wait(0.05)  # it stands for work: it is no rest
-            cores.bind()
-            cores.has_rested()
-            for thread in (0, worker):
-                assert os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
-            cores.release()
-
-    in_a_thread(work)
+@pytest.mark.parametrize("what", ["hangs", "rests"])
+def test_a_thread_that_hangs_in_an_engine_runs_first_no_longer(what: str) -> None:
+    """Nor do the others: what is not Python would keep a core from everybody, for ever."""
+    command = [sys.executable, "-c", BUSY, what]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    first, ordinary = [os.SCHED_FIFO] * 2, [os.SCHED_OTHER] * 2
+    assert done.stdout.strip() == f"{[first, ordinary] if what == 'hangs' else [first]} []"
 
 
 # Whole streams

@@ -11,8 +11,10 @@ import pytest
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BundleError, SourceError
 from motorvae.runtime.engines.base import Backend
-from motorvae.runtime.engines.open import EngineRequest
+from motorvae.runtime.engines.cpu_threads import default_threads
+from motorvae.runtime.engines.open import BackendName, EngineRequest
 from motorvae.runtime.engines.select import SelectedEngine, is_for_cpu
+from motorvae.runtime.engines.trial.records import Faster, FasterThreads
 from motorvae.runtime.sources.base import FrameSource
 from motorvae.runtime.stream import opening, run
 from motorvae.runtime.stream.opening import EncoderOpening, opens_beside
@@ -29,9 +31,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     select, source = opening.select_engine, run.open_source
 
-    def selected(*args: Any) -> SelectedEngine:
+    def selected(*args: Any, **facts: Any) -> SelectedEngine:
         assert threading.current_thread().name == "open encoder"
-        one = select(*args)
+        one = select(*args, **facts)
         found.append(one.backend)
         return one
 
@@ -90,6 +92,30 @@ def test_what_is_opened_and_never_taken_is_released(small_bundle: Path, opened: 
         assert len(opened) == 2
     pending.close()  # once more does nothing
     assert nothing_is_left(opened)
+
+
+@pytest.mark.skipif(default_threads() < 2, reason="this machine has one core")
+@pytest.mark.parametrize("threads", [1, default_threads()])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_graph_is_compiled_once_for_as_many_threads_as_are_known_to_be_faster(
+    small_bundle: Path,
+    opened: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    backend: BackendName,
+    threads: int,
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    known = Faster(threads, "as it was")
+    monkeypatch.setattr(FasterThreads, "known", lambda _: known)
+    options = StreamOptions(camera=("synthetic",), engine=EngineRequest(backend=backend))
+    specs = [options.source_spec("synthetic")]
+    with (
+        EncoderOpening(load_bundle(small_bundle), options, specs) as pending,
+        pending.result().backend as chosen,
+    ):
+        assert (chosen.threads, chosen.notes[-1]) == (threads, "as it was")
+        assert opened == [chosen]
 
 
 def test_engines_that_may_use_a_gpu_are_opened_in_the_thread_that_runs_them() -> None:

@@ -14,8 +14,8 @@ from motorvae.runtime.core.lifecycle import Closing
 from motorvae.runtime.engines.base import Arrays, Batch
 from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.engines.select import SelectedEngine
-from motorvae.runtime.engines.trial import records
-from motorvae.runtime.engines.trial.threads import ThreadTrial, autotuned_engine
+from motorvae.runtime.engines.trial import records, threads
+from motorvae.runtime.engines.trial.threads import EarlierTrial, ThreadTrial, autotuned_engine
 
 
 class Timed(Closing):
@@ -76,6 +76,11 @@ def test_a_real_engine_still_gives_its_latents(small_bundle: Path) -> None:
         assert len(backend.notes) == 1
 
 
+@pytest.fixture(autouse=True)
+def cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "default_threads", lambda: 4)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -84,16 +89,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def streamed(slow_s: float, fast_s: float, *, images: int = 1) -> tuple[SelectedEngine, int]:
     """What a stream would run of an engine of 4 threads, and how often it was tried with them."""
-    opened = {None: Timed(4, slow_s), 1: Timed(1, fast_s)}
+    engines = {4: Timed(4, slow_s), 1: Timed(1, fast_s)}
+    earlier, opened = EarlierTrial(images), list[Timed]()
 
     def open_with(threads: int | None) -> SelectedEngine:
-        return SelectedEngine(opened[threads], "int8", sha256="ab" * 32)  # type: ignore[arg-type]
+        """As `select_engine`, which asks before it opens."""
+        threads = threads or earlier("ab" * 32, "timed", "int8") or 4
+        opened.append(engines[threads])
+        return SelectedEngine(opened[-1], "int8")  # type: ignore[arg-type]
 
-    trial = ThreadTrial.opened(open_with, (images, 1, 32, 32), remembered=True)
-    kept = trial.faster()
-    others = [one for one in opened.values() if one is not kept.backend]
-    assert all(one.closed for one in others if one.runs)
-    return kept, opened[None].runs
+    with ThreadTrial.opened(open_with, (images, 1, 32, 32), earlier) as trial:
+        kept = trial.faster()
+        assert [one.closed for one in opened if one is not kept.backend] == [True] * (
+            len(opened) - 1
+        )
+        assert not kept.backend.closed  # type: ignore[attr-defined]
+    assert len(opened) == (1 if earlier.found else 2)  # what is known is compiled once
+    return kept, engines[4].runs
 
 
 @pytest.mark.usefixtures("folder")
