@@ -29,7 +29,7 @@ from ..verify.metrics import FEWEST_FOR_BOUND
 from ..verify.reference import Reference, reference_from_graphs
 from ..verify.verifier import Verifier, opened_as_verified
 from .images import CalibrationImages
-from .search import METHODS, Search, Trial
+from .search import METHODS, MOST_COMPARED, Search, Trial
 
 SCREENED = 32
 """About so many of the images that choose, evenly taken, see each candidate first."""
@@ -244,7 +244,9 @@ class Int8Search:
         def show(candidate: str) -> None:
             self._on_step(f"{key.title}: {candidate}")
 
-        search = Search(derive, verify, layers, excluded, methods, together, show)
+        # Encoders lose by all layers alike, so that other ranges would use up looks at the judges.
+        compared = MOST_COMPARED if key.part == "decoder" else 0
+        search = Search(derive, verify, layers, excluded, methods, together, compared, show)
         trials = search.run()
         found = trials[-1]
         channels = self._pruned if key.part == "encoder" else None

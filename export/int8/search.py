@@ -86,6 +86,9 @@ class Search:
     # So many neighbours go to float32 together. Where an engine rounds what one layer hands to the
     # next if either is INT8, one layer alone gains nothing.
     together: int = 1
+    # With the first so many numbers of layers in float32 all ranges are compared; 0: those that
+    # were best without any are kept, which leaves more looks at the judges to other layers.
+    compared: int = MOST_COMPARED
     on_step: Callable[[str], None] = lambda _: None  # called with what is being tried
     _trials: list[Trial] = field(default_factory=list, init=False)
     _head_room: dict[Method, float] = field(default_factory=dict, init=False)
@@ -104,7 +107,9 @@ class Search:
         best = min(self._verified_by("judging") or ranked, key=_by_share).method
         # One layer, a head, may be cut away later, and most of the rest must still be INT8.
         most = (len(self.layers) - 1) // 2 - len(self.excluded)
-        methods = [best, *(m for m in self.methods if m.equalised == best.equalised and m != best)]
+        methods = [best]
+        if self.compared:
+            methods += [m for m in self.methods if m.equalised == best.equalised and m != best]
         layered: list[Trial] = []
         for turn, layers in enumerate(self._layers_to_give_up(best, most)):
             if len(self._verified_by("judging")) == MOST_FINALISTS:
@@ -114,7 +119,7 @@ class Search:
             leading = min(alike, key=_by_share)
             if self._passes(leading):
                 return tuple(self._trials)
-            if turn + 1 == MOST_COMPARED:  # networks of dozens of layers would take an hour
+            if turn + 1 == self.compared:  # networks of dozens of layers would take an hour
                 methods = [leading.method]
         # Head room is a guess from one failure, which these layers may have been the cause of.
         for trial in sorted(layered, key=_by_share):
@@ -146,7 +151,8 @@ class Search:
     def _share_without(self, layers: Sequence[str], best: Method) -> float:
         """Return what layers leave where they alone go, with the best ranges or the widest."""
         widest = replace(best, percentile=None)
-        tried = dict.fromkeys((best, widest) if widest in self.methods else (best,))
+        has_widest = self.compared > 0 and widest in self.methods
+        tried = dict.fromkeys((best, widest) if has_widest else (best,))
         return min(self._screened(method, *layers).share for method in tried)
 
     def _screened(self, method: Method, *layers: str) -> Trial:

@@ -50,12 +50,15 @@ class Asked:
         excluded: tuple[str, ...] = (),
         together: int = 1,
         layers: Sequence[str] = LAYERS,
+        compared: int = MOST_COMPARED,
     ) -> None:
         self.derived: list[tuple[Method, tuple[str, ...]]] = []
         self.finalists: list[Trial] = []
         on_all = on_all or share
         self._shares = {"some": share, "choosing": on_all, "judging": on_judges or on_all}
-        self.search = Search(self._derive, self._verify, layers, excluded, together=together)
+        self.search = Search(
+            self._derive, self._verify, layers, excluded, together=together, compared=compared
+        )
 
     def _verify(self, trial: Trial) -> tuple[GraphReport, ...]:
         assert self.derived[int(str(trial.model.graph.name))] == (trial.method, trial.excluded)
@@ -113,6 +116,9 @@ def test_ranges_that_suited_a_layer_in_int8_alone_are_not_kept_when_it_is_in_flo
 
     found = Asked(share).search.run()[-1]
     assert (found.method, found.excluded, found.passed) == (widest, ("head",), True)
+    asked = Asked(share, compared=0)
+    assert not asked.search.run()[-1].passed
+    assert {method for method, excluded in asked.derived if excluded} == {narrow}
 
 
 def test_layer_whose_harm_only_wide_ranges_show_goes_first() -> None:
