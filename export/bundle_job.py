@@ -274,7 +274,8 @@ class BundleJob:
                 on_step=show,
                 on_remark=lambda line: console.print(f"warning: {line}"),
             )
-        console.print(f"bundle of {new.name} in {output}")
+        size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+        console.print(f"bundle of {new.name} in {output}, {size / 1e6:.1f} MB")
         return left_out
 
 

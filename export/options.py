@@ -64,8 +64,8 @@ class PrecisionOptions:
     images or a video of what the camera will see."""
     prune_channels: bool = False
     """Leave channels out of the INT8 encoders that hardly move the latents of the calibration
-    images: as many as cost a fifth of the gate's limit. Faster and smaller; pictures unlike those
-    may lose more, which the gate's probes and the manifest tell."""
+    images: as many as cost a fifth of the gate's limit. Faster and smaller. Pictures unlike those
+    may lose more, and no stream would notice: calibrate with all that the camera will see."""
     engine: EngineChoice = "auto"
     """Who builds TensorRT engines. auto: with --fp16 or --int8, whichever this machine has,
     TensorRT on its GPU first, then TensorRT-RTX, which needs no GPU; where there is neither, the

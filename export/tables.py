@@ -121,6 +121,8 @@ def search_table(searched: Sequence[Searched]) -> Table:
     table.add_row("best", *(trial.method.ends for trial in found), style="bold")
     table.add_row("equalised", *("yes" if trial.method.equalised else "" for trial in found))
     table.add_row("in float32", *("\n".join(trial.excluded) for trial in found))
+    if any(one.channels is not None for one in searched):
+        table.add_row("channels", *map(_channels_kept, searched))
     table.add_row("chosen at", *(last(search, "choosing") for search in searched))
     table.add_row("judged at", *(last(search, "judging") for search in searched), style="bold")
     table.add_row("", *("kept" if search.passed else "LEFT OUT" for search in searched))
@@ -129,6 +131,12 @@ def search_table(searched: Sequence[Searched]) -> Table:
         "and on those that judge, there of what fresh images may reach"
     )
     return table
+
+
+def _channels_kept(search: Searched) -> str:
+    if search.channels is None:  # a decoder, which keeps all
+        return ""
+    return "\n".join(one.replace(": ", "\n") for one in search.channels) or "all needed"
 
 
 def engine_table(engines: Sequence[EngineManifest]) -> Table:

@@ -24,6 +24,8 @@ from ..measure.case import (
     EAGER,
     FPS,
     HOT,
+    HUFFMAN_ALONE,
+    LIBJPEG,
     ONNX,
     OPENVINO,
     PACED,
@@ -32,7 +34,7 @@ from ..measure.case import (
     Case,
     FrameSource,
 )
-from ..measure.rounds import CaseMeter, Laps, RoundPlan, pacer, timed_cases
+from ..measure.rounds import CaseMeter, Laps, RoundPlan, pacer, stopwatch, timed_cases
 from ..under_test.engines import (
     OURS,
     EngineUnderTest,
@@ -42,7 +44,16 @@ from ..under_test.engines import (
     reference_run,
 )
 from ..under_test.model_under_test import ModelUnderTest, Run, agreement_with
-from ..under_test.scenes import JPEG_QUALITY, Luma, Scene, luma_for, our_luma, plain_luma, scene_of
+from ..under_test.scenes import (
+    JPEG_QUALITY,
+    Luma,
+    Scene,
+    huffman_alone,
+    luma_for,
+    our_luma,
+    plain_luma,
+    scene_of,
+)
 
 FRAMES = ((640, 480), (1280, 720), (1920, 1080))
 """Width and height of the frames of the whole path; the thread cases take the last."""
@@ -119,6 +130,7 @@ def path_cases(
     """Time the path from a frame to mu, from JPEG bytes, a decoded YUV frame and a BGR array.
 
     Grabbing a frame belongs to the camera and is not in it; neither is the decoding of a YUV frame.
+    Beside JPEG bytes the Huffman codes alone are timed, which no path can do without.
     Luma unlike the reference's, or a latent unlike torch's, is a MeasurementError.
     """
     cases: list[Case] = []
@@ -132,7 +144,8 @@ def path_cases(
         installed = _opencv_threads_restored(stack)
         opened, refused = open_all(path_engines(tested, threads), tested, luma, image, stack)
         refused += [] if tested.model else [behind_ours.without(_NO_TORCH)]
-        for scene in (scene_of(*size, seed) for size in sizes):
+        for size in sizes:
+            scene = scene_of(*size, seed)
             for source in SOURCES:
                 plain = plain_luma(scene, source, tested.spec)
                 ours = our_luma(scene, source, tested.spec)
@@ -146,7 +159,13 @@ def path_cases(
                     Path(_placed(case, scene, source), make, run, np.empty_like(like), count)
                     for case, make, run, like, count in recipes
                 ]
-                planned = [(_checked(path, tested, scene, eager), path.staged) for path in paths]
+                planned: list[tuple[Case, Laps]] = [
+                    (_checked(path, tested, scene, eager), path.staged) for path in paths
+                ]
+                if source == "mjpeg":
+                    codes = Case.planned(group="path", engine=LIBJPEG, variant=HUFFMAN_ALONE)
+                    laps = stopwatch(huffman_alone(scene.jpeg.tobytes(), *size), "total")
+                    planned.append((_placed(codes, scene, source), laps))
                 cases += timed_cases(planned, schedule, meter)
                 cases += [_placed(case, scene, source) for case in refused]
     return cases

@@ -17,7 +17,7 @@ from ..options import RunGroup
 from .energy import Conditions, Energy
 
 EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
-PLAIN = "plain recipe"
+PLAIN, LIBJPEG = "plain recipe", "libjpeg-turbo"
 RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
 """Names of the engines; the plain recipe is colour decode, cvtColor, resize and torch eager. ONNX
 Runtime and OpenVINO are rivals as installed; both run our graphs, too."""
@@ -27,6 +27,8 @@ BARE, NO_PYTHON = "bare script of the engine", "empty Python"
 """The variants of start-ups that are floors: the engine opens the same graph and runs it once, with
 nothing of ours, and a Python that does nothing."""
 DECODE_ALONE, ENCODE_ALONE = "decode and convert alone", "encode alone"
+HUFFMAN_ALONE = "Huffman codes alone"
+"""The variant of what every decoder of a JPEG has to do first, and none of the rest."""
 FPS = 60
 READ_ALONE, WAKE_ALONE = "reading as many bytes as its weights", "waking a thread"
 HOT, PACED, AWAKE = "hot loop", f"paced at {FPS} fps", f"paced at {FPS} fps, awake"

@@ -19,9 +19,9 @@ from ..measure.case import (
     BARE,
     DECODE_ALONE,
     ENCODE_ALONE,
+    HUFFMAN_ALONE,
     NO_PYTHON,
     OPENVINO,
-    PACED,
     READ_ALONE,
     RIVALS,
     STREAM_MODULE,
@@ -31,6 +31,7 @@ from ..measure.case import (
     Samples,
 )
 from ..measure.result import Rate, Result
+from .floors import floor_of
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 PERCENTILES = ("p50", "p90", "p95", "p99", "max")
@@ -65,7 +66,7 @@ def group_table(result: Result, group: Group) -> GroupTable | None:
     cases = [(case, case.whole) for case in result.cases if case.group == group and case.whole]
     if not cases:
         return None
-    columns = _OF_WHOLE | _energy_columns(result)
+    columns = _OF_WHOLE | _floor_columns(result) | _energy_columns(result)
     extra = [name for name, cell in columns.items() if any(cell(*case) for case in cases)]
     has_stages = any(len(case.stages) > 1 for case, _ in cases)
     units = sorted({one.shown_in for case, _ in cases for one in case.stages.values()})
@@ -175,6 +176,18 @@ def digits_of(value: float) -> str:
 
 def _rate(rate: Rate) -> str:
     return f"{digits_of(rate.p50_per_s / 1e9)} (best {digits_of(rate.best_per_s / 1e9)})"
+
+
+def _floor_columns(result: Result) -> dict[str, Callable[[Case, Samples], str | None]]:
+    """Return a column of shares of the floor of paths that begin with a JPEG."""
+
+    def cell(case: Case, whole: Samples) -> str | None:
+        if case.group != "path" or case.source != "mjpeg" or case.variant == HUFFMAN_ALONE:
+            return None
+        least_ms = floor_of(case, result.cases)[1]
+        return None if least_ms is None else f"{least_ms / whole.p50:.2f}"
+
+    return {"of floor": cell}
 
 
 def _energy_columns(result: Result) -> dict[str, Callable[[Case, Samples], str | None]]:
@@ -309,7 +322,10 @@ def leaders_of(result: Result) -> tuple[Leader, ...]:
     for case in result.cases:
         variant = case.variant or ""
         is_trial = case.group == "threads" or variant.startswith(
-            (DECODE_ALONE, ENCODE_ALONE, READ_ALONE, WAKE_ALONE, BARE, NO_PYTHON)
+            (
+                *(DECODE_ALONE, ENCODE_ALONE, READ_ALONE, WAKE_ALONE),
+                *(HUFFMAN_ALONE, BARE, NO_PYTHON),
+            )
         )
         if case.whole is None or not case.passed or is_trial:
             continue
@@ -322,7 +338,7 @@ def leaders_of(result: Result) -> tuple[Leader, ...]:
     for cases in kinds.values():
         largest = max(case.frame or (0, 0) for case in cases)
         fastest = min((case for case in cases if (case.frame or (0, 0)) == largest), key=_p50)
-        found.append(Leader(fastest, *_floor_of(fastest, result.cases)))
+        found.append(Leader(fastest, *floor_of(fastest, result.cases)))
     return tuple(found)
 
 
@@ -350,45 +366,6 @@ def standings_of(result: Result) -> tuple[Standing, ...]:
             ordered = {name: times[name] for name in RIVALS if name in times}
             found.append(Standing(case, ordered))
     return tuple(sorted(found, key=lambda standing: -standing.worst))
-
-
-def _floor_of(case: Case, cases: Sequence[Case]) -> tuple[str, float | None]:
-    """Return what a time cannot be below, and its milliseconds where this run measured them."""
-    if case.group in {"encoder", "decoder"}:
-        return "roofline", case.roofline.least_ms if case.roofline else None
-    if case.group == "path":
-        return "encoder alone", case.stages["encode"].p50 if "encode" in case.stages else None
-    if case.group == "stream":
-        return "parts alone", _parts_ms(case, cases)
-    if case.group == "start-up":
-        of_engine = BARE, case.engine, case.precision
-        bare = [
-            one.whole.p50
-            for one in cases
-            if (one.variant, one.engine, one.precision) == of_engine and one.whole
-        ]
-        if bare:
-            return "bare script", min(bare)
-        imports = [one.whole.p50 for one in cases if one.engine == STREAM_MODULE and one.whole]
-        return "imports", min(imports, default=None)
-    return "", None
-
-
-def _parts_ms(stream: Case, cases: Sequence[Case]) -> float | None:
-    """Return the sum of decoding and encoding alone, in loops as slow as the camera."""
-    of_engine = stream.engine, stream.precision
-    parts = [
-        case
-        for case in cases
-        if case.group == "stream"
-        and case.whole
-        and (
-            (case.variant, case.source) == (f"{DECODE_ALONE}, {PACED}", stream.source)
-            or (case.variant, case.engine, case.precision)
-            == (f"{ENCODE_ALONE}, {PACED}", *of_engine)
-        )
-    ]
-    return sum(map(_p50, parts)) if len(parts) == 2 else None
 
 
 def _p50(case: Case) -> float:

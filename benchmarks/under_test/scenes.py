@@ -16,6 +16,7 @@ from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.camera_formats import fitted_from_jpeg
 from ...runtime.pixels.convert import batch_of, fitted, picture_from_image
+from ...runtime.pixels.jpeg import pixels_of_jpeg
 from ...runtime.pixels.one_pass import LIMITED_RANGE
 from ...runtime.pixels.yuv import MATRIX_NUMBERS, fitted_from_video_frame
 from ...runtime.sources.base import CaptureRequest, fitted_from_item
@@ -83,9 +84,13 @@ def frame_of(width: int, height: int, seed: int) -> npt.NDArray[np.uint8]:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def jpeg_of(bgr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return a frame as JPEG bytes, (N,) uint8, as cheap cameras encode: 4:2:0."""
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+def jpeg_of(bgr: npt.NDArray[np.uint8], interval: int = 0) -> npt.NDArray[np.uint8]:
+    """Return a frame as JPEG bytes, (N,) uint8, as cheap cameras encode: 4:2:0.
+
+    `interval` is how many blocks of 16 x 16 pixels lie between two restart markers; 0 for none.
+    """
+    options = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_RST_INTERVAL, interval)
+    _, encoded = cv2.imencode(".jpg", bgr, options)
     return np.asarray(encoded, np.uint8).reshape(-1)
 
 
@@ -126,6 +131,16 @@ def plain_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Callable[[
         return np.ascontiguousarray(planes.transpose(2, 0, 1))
 
     return luma
+
+
+def huffman_alone(jpeg: bytes, width: int, height: int) -> Callable[[], object]:
+    """Return what walks through all Huffman codes of a JPEG, and does next to nothing else.
+
+    It decodes grey at 1/8. libjpeg-turbo then reads every code, also those of colours, and keeps a
+    coefficient of each block of luma (`decode_mcu_fast` in its jdhuff.c). To ask for all of the
+    coefficients, with `jpeg_read_coefficients`, takes longer, as they are stored (docs/speed.md).
+    """
+    return lambda: pixels_of_jpeg(jpeg, "grey", height // 8, width // 8)
 
 
 def vehicles(seed: int, count: int, spec: ModelSpec) -> Luma:

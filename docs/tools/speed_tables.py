@@ -17,12 +17,14 @@ from motorvae.benchmarks.measure.case import (
     DECODE_ALONE,
     ENCODE_ALONE,
     HOT,
+    HUFFMAN_ALONE,
     PACED,
     STREAM,
     Case,
     Group,
 )
 from motorvae.benchmarks.measure.result import Result, load_result
+from motorvae.benchmarks.report.floors import CODES_AND_ENCODER, floor_of
 
 LARGE = (1920, 1080)
 Row = tuple[str, ...]
@@ -34,7 +36,7 @@ def main(words: Sequence[str]) -> None:
     is_whole = {"encoder", "decoder", "path", "stream"} <= {case.group for case in result.cases}
     for title, heading, rows in (
         ("Goals", ("", "goal", "this run", ""), goals(result) if is_whole else ()),
-        ("1920x1080", ("1920x1080", "p50 ms", "luma", "encoder", "of plain"), paths(result)),
+        ("1920x1080", PATHS, paths(result)),
         ("Encoder, batch 1", EVERY, engines(result, "encoder")),
         ("Encoder by batch", *by_batch(result, "encoder")),
         ("Decoder, batch 1", EVERY, engines(result, "decoder")),
@@ -59,6 +61,7 @@ def line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+PATHS = ("1920x1080", "p50 ms", "luma", "encoder", "of plain", "of Huffman + encoder")
 EVERY = ("engine", "precision", "gives", "form", "p50 ms", "p99 ms", "of roofline", "error")
 AGES = (
     *("p50 ms", "age", "parts, hot", "colder caches", "sleeping cores", "the rest"),
@@ -91,11 +94,23 @@ def paths(result: Result) -> Iterator[Row]:
     for case in of_group(result, "path"):
         if case.frame != LARGE:
             continue
+        if case.variant == HUFFMAN_ALONE:
+            title = f"{case.source}: {case.engine}, {case.variant}"
+            yield title, f"{p50(case):.2f}", "", "", "", ""
+            continue
         if case.engine == "plain recipe":
             plain = p50(case)
         parts = (f"{p50(case, stage):.2f}" for stage in ("preprocess", "encode"))
         gain = f"{plain / p50(case):.2f} x"
-        yield f"{case.source}: {named(case)}", f"{p50(case):.2f}", *parts, gain
+        share = share_of_codes(result, case)
+        of_codes = "" if share is None else f"{share:.2f}"
+        yield f"{case.source}: {named(case)}", f"{p50(case):.2f}", *parts, gain, of_codes
+
+
+def share_of_codes(result: Result, case: Case) -> float | None:
+    """Return the Huffman codes and the encoder by themselves over a path; None for no JPEG."""
+    name, least_ms = floor_of(case, result.cases)
+    return least_ms / p50(case) if name == CODES_AND_ENCODER and least_ms else None
 
 
 def engines(result: Result, group: Group) -> Iterator[Row]:
@@ -196,10 +211,18 @@ def goals(result: Result) -> Iterator[Row]:
         return min(cases, key=lambda case: p50(case, stage))
 
     for source, goal in (("mjpeg", 4.0), ("yuv", 6.0)):
-        of_source = [c for c in of_group(result, "path") if (c.frame, c.source) == (LARGE, source)]
+        of_source = [
+            case
+            for case in of_group(result, "path")
+            if (case.frame, case.source) == (LARGE, source) and case.variant != HUFFMAN_ALONE
+        ]
         plain = next(p50(case) for case in of_source if case.engine == "plain recipe")
-        found = plain / p50(least(iter(of_source)))
+        fastest = least(iter(of_source))
+        found = plain / p50(fastest)
         yield verdict(f"1080p {source} to mu, against the plain recipe", goal, found, " x", 1)
+        share = share_of_codes(result, fastest)
+        if share is not None:
+            yield verdict(f"1080p {source} to mu, of {CODES_AND_ENCODER}", 0.9, share, "", 1)
     single = [case for case in of_group(result, "encoder") if case.batch == 1]
     leanest = {
         precision: least(case for case in single if case.precision == precision)

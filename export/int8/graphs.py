@@ -55,6 +55,7 @@ class Searched:
     keys: tuple[GraphKey, ...] = ()  # what was kept in the folder: the graph, and a leaner variant
     calibration: Calibration | None = None  # of these; None where nothing was kept
     reason: str = ""  # why there was no candidate, such as too few images
+    channels: tuple[str, ...] | None = None  # of an encoder that was pruned, what layers kept
 
     @property
     def passed(self) -> bool:
@@ -122,7 +123,7 @@ class Int8Search:
         with open_engine(files.file(key), key) as backend:
             self._latents = run_in_batches(backend, pictures)
         inputs = pictures[:]
-        self._pruned: tuple[str, ...] = ()
+        self._pruned: tuple[str, ...] | None = None
         if prune:
             self._pruned = self._without_channels(inputs, verified)
         on_step("how far channels reach")
@@ -163,7 +164,8 @@ class Int8Search:
             self._files.folder,
             most=PRUNED_SHARE * LIMITS["int8"].max_spread,
         )
-        return tuple(f"{one.layer}: {one.kept} of {one.of}" for one in pruned)
+        layer_of = {node: name for name, of in layers_of(self._encoder).items() for node in of}
+        return tuple(f"{layer_of[one.layer]}: {one.kept} of {one.of}" for one in pruned)
 
     def graphs_for(self, targets: Collection[Target]) -> tuple[Searched, ...]:
         """Search for the graphs of kinds of engines."""
@@ -212,7 +214,10 @@ class Int8Search:
             return int8_from_fp32(forms[method.equalised], ranges, target, excluded=excluded)
 
         methods = [replace(m, equalised=equalised) for equalised in self._decoders for m in METHODS]
-        return self._search(key, derive, [*layers_of(self._decoders[False][0])], (), methods)
+        layers = [*layers_of(self._decoders[False][0])]
+        # ONNX Runtime rounds all that an INT8 layer gives.
+        together = 2 if target == "onnx" else 1
+        return self._search(key, derive, layers, (), methods, together=together)
 
     def _search(
         self,
@@ -221,6 +226,8 @@ class Int8Search:
         layers: Sequence[str],
         excluded: tuple[str, ...],
         methods: Sequence[Method],
+        *,
+        together: int = 1,
     ) -> Searched:
         some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
         keys: tuple[GraphKey, ...] = (key,)
@@ -237,15 +244,17 @@ class Int8Search:
         def show(candidate: str) -> None:
             self._on_step(f"{key.title}: {candidate}")
 
-        trials = Search(derive, verify, layers, excluded, methods, show).run()
+        search = Search(derive, verify, layers, excluded, methods, together, show)
+        trials = search.run()
         found = trials[-1]
+        channels = self._pruned if key.part == "encoder" else None
         if not found.passed:
-            return Searched(key, trials)
+            return Searched(key, trials, channels=channels)
         calibration = Calibration(
             method="min-max" if found.method.percentile is None else "percentile",
             percentile=found.method.percentile,
             equalised=found.method.equalised,
-            channels=self._pruned if key.part == "encoder" else (),
+            channels=channels or (),
             excluded=found.excluded,
             images=len(self._images.luma),
             origin=self._images.origin,
@@ -253,7 +262,7 @@ class Int8Search:
             judged=len(self._images.judging),
             finalists=sum(trial.judges == "judging" for trial in trials),
         )
-        return Searched(key, trials, keys, calibration)
+        return Searched(key, trials, keys, calibration, channels=channels)
 
     def _judged(self, trial: Trial, keys: Sequence[GraphKey]) -> list[GraphReport]:
         """Verify the very files that are kept where they pass."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Literal
@@ -19,6 +19,10 @@ MOST_FINALISTS = 5
 likelier that one passes by luck."""
 MOST_METHODS = 3
 """So many of them differ in their ranges alone; the others have more layers in float32."""
+
+MOST_COMPARED = 3
+"""With the first so many numbers of layers in float32 all ranges are compared, with more the best
+of these."""
 
 Judges = Literal["some", "choosing", "judging"]
 """Some of the images that choose, all of them, or those that judge, which neither calibrated nor
@@ -62,6 +66,10 @@ class Search:
     to float32 one after another, the one that quantisation harms most first, and the first graph
     that passes is kept: each further layer would cost time. Fewer than half of the layers go.
 
+    Ranges that are best while a layer is in INT8 may be those that suit this layer alone: a narrow
+    one costs others their largest values. So layers are tried by themselves with the widest ranges
+    as well, and with the first few numbers of layers in float32 all methods are compared again.
+
     The images that choose see values, those that judge also what fresh images may reach. How much
     more of a limit the latter find is learned from each finalist that fails: the next of the same
     method must have that much head room before it is judged. Where none has it, the looks at the
@@ -75,6 +83,9 @@ class Search:
     layers: Sequence[str]  # all layers, first to last
     excluded: tuple[str, ...] = ()  # layers that stay in float32 in any case
     methods: Sequence[Method] = METHODS  # what is tried
+    # So many neighbours go to float32 together. Where an engine rounds what one layer hands to the
+    # next if either is INT8, one layer alone gains nothing.
+    together: int = 1
     on_step: Callable[[str], None] = lambda _: None  # called with what is being tried
     _trials: list[Trial] = field(default_factory=list, init=False)
     _head_room: dict[Method, float] = field(default_factory=dict, init=False)
@@ -93,16 +104,18 @@ class Search:
         best = min(self._verified_by("judging") or ranked, key=_by_share).method
         # One layer, a head, may be cut away later, and most of the rest must still be INT8.
         most = (len(self.layers) - 1) // 2 - len(self.excluded)
-        others = [layer for layer in self.layers if layer not in self.excluded]
-        alone = [self._screened(best, layer) for layer in others] if most > 0 else []
-        order = [trial.excluded[-1] for trial in sorted(alone, key=_by_share)]
-        layered = []
-        for count in range(1, most + 1):
+        methods = [best, *(m for m in self.methods if m.equalised == best.equalised and m != best)]
+        layered: list[Trial] = []
+        for turn, layers in enumerate(self._layers_to_give_up(best, most)):
             if len(self._verified_by("judging")) == MOST_FINALISTS:
                 break
-            layered.append(self._screened(best, *order[:count]))
-            if self._passes(layered[-1]):
+            alike = [self._screened(method, *layers) for method in methods]
+            layered += alike
+            leading = min(alike, key=_by_share)
+            if self._passes(leading):
                 return tuple(self._trials)
+            if turn + 1 == MOST_COMPARED:  # networks of dozens of layers would take an hour
+                methods = [leading.method]
         # Head room is a guess from one failure, which these layers may have been the cause of.
         for trial in sorted(layered, key=_by_share):
             judged = {(one.method, one.excluded) for one in self._verified_by("judging")}
@@ -114,8 +127,33 @@ class Search:
             found = [self._verified(min(self._trials, key=_by_share), "choosing")]
         return (*self._trials, min(found, key=_by_share))
 
+    def _layers_to_give_up(self, best: Method, most: int) -> Iterator[tuple[str, ...]]:
+        """Yield ever more layers, at most so many, the most harmful first."""
+        others = [layer for layer in self.layers if layer not in self.excluded]
+        together = min(self.together, most)
+        if together < 1:
+            return
+        groups = [others[n : n + together] for n in range(len(others) - together + 1)]
+        harm = {tuple(group): self._share_without(group, best) for group in groups}
+        given_up: list[str] = []
+        for group in sorted(harm, key=harm.__getitem__):
+            # Of a group that would be too many the layers next to those that went before are taken.
+            more = [layer for layer in group if layer not in given_up][: most - len(given_up)]
+            if more:
+                given_up += more
+                yield tuple(given_up)
+
+    def _share_without(self, layers: Sequence[str], best: Method) -> float:
+        """Return what layers leave where they alone go, with the best ranges or the widest."""
+        widest = replace(best, percentile=None)
+        tried = dict.fromkeys((best, widest) if widest in self.methods else (best,))
+        return min(self._screened(method, *layers).share for method in tried)
+
     def _screened(self, method: Method, *layers: str) -> Trial:
         excluded = (*self.excluded, *layers)
+        for trial in self._verified_by("some"):
+            if (trial.method, trial.excluded) == (method, excluded):
+                return trial
         self.on_step(f"{method}, {', '.join(excluded) or 'nothing'} in float32")
         return self._verified(Trial(method, excluded, self.derive(method, excluded)), "some")
 

@@ -34,6 +34,7 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 INPUT_MARGIN = 1.25
 _MOVING = ("LeakyRelu", "Relu", "Reshape", "Concat", "DepthToSpace")
 """What lies between layers with weights and would else go to float32 and back."""
+_ACTIVATIONS = ("LeakyRelu", "Relu")
 _JOINING = ("Concat", "DepthToSpace", "Reshape", "Transpose")
 """What the phases of an image pass through until it is whole."""
 _OF_INPUT = ("Reshape", "Flatten", "Identity", "Transpose", "Mul", "Add", "Sub", "Div", "Cast")
@@ -175,6 +176,10 @@ def int8_from_fp32(
     of_layers = {node for nodes in layers.values() for node in nodes}
     others = (node for node in model.graph if node.op_type in WEIGHTED)
     floats += [str(node.name) for node in others if node.name not in of_layers]
+    # What is computed in float32 is not rounded before its activation; what reads that rounds it.
+    behind = (node for node in model.graph if node.op_type in _ACTIVATIONS and node.inputs[0])
+    makers = ((node, node.inputs[0].producer()) for node in behind if node.inputs[0] is not None)
+    floats += [str(node.name) for node, maker in makers if maker and maker.name in floats]
     # A decoder's last shuffle only moves what the sigmoid gave, and that is the answer.
     floats += [
         str(node.name)

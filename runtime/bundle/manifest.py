@@ -80,7 +80,7 @@ class Calibration(StrictModel):
     method: Literal["min-max", "percentile"]  # a range holds all values seen, or a share of them
     percentile: float | None = Field(default=None, gt=50, lt=100)  # that share, in percent
     equalised: bool = False  # whether channels of neighbouring layers were scaled alike before
-    channels: tuple[str, ...] = ()  # of layers that lost some, as in "node: 192 of 512"
+    channels: tuple[str, ...] = ()  # of layers that lost some, as in "features.12: 192 of 512"
     excluded: tuple[str, ...] = ()  # layers that stay in float32
     images: int = Field(ge=1)  # how many images the ranges come from
     origin: str  # where these come from: `held-out`, or what the user named

@@ -12,8 +12,10 @@ what is made with the one that the manifest has of the whole graph.
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -42,6 +44,8 @@ _FLOAT16 = 10
 _MOST_DIGITS = 12
 _MOST_SAID = 4096  # bytes of a constant that says where it is
 _MOST_WHOLE = (2 << 30) - 1  # more is no protobuf
+_BLOCK = 1 << 20
+"""Bytes of constants that are read at a time; of FP16 ones a whole number of bytes of bits."""
 _MOST_OVER = 64
 """Bytes that deflated bits may be longer than they are, beside a 4096th part: zlib's worst case."""
 
@@ -54,6 +58,11 @@ class Place(NamedTuple):
     offset: int
     length: int
     flips: tuple[int, int] | None = None  # another part of it, where FP16 weights are made
+
+    @property
+    def size(self) -> int:
+        """How many bytes of a graph's own file they are."""
+        return self.length if self.flips is None else self.length // 2
 
     @property
     def entries(self) -> tuple[tuple[str, str], ...]:
@@ -82,23 +91,29 @@ def whole_graph(data: bytes, folder: Path, most_bytes: int) -> bytes:
         return data
     left = most_bytes  # for constants alone; the rest is as large as the file that was read
     for values, place in tensors:
-        left -= 0 if place is None else place.length // (1 if place.flips is None else 2)
+        left -= 0 if place is None else place.size
         if left < 0:
             raise ValueError(f"with {text_of(values.get('name'))[:40]!r} it is larger than it says")
-    parts: list[Part] = [written(graph, _GRAPH_HEAD)]
+    parts: list[Part | Place] = [written(graph, _GRAPH_HEAD)]
+    for data_of_tensor, (values, place) in zip(graph["initializer"], tensors, strict=True):
+        inner: list[Part | Place] = [data_of_tensor]
+        if place is not None:
+            inner = [written(values, _TENSOR_HEAD), field_start(9, place.size), place]
+            inner.append(written(values, _TENSOR_TAIL))
+        parts += [field_start(5, _size_of(inner)), *inner]
+    parts.append(written(graph, _GRAPH_TAIL))
+    start = [written(model, _MODEL_HEAD), field_start(7, _size_of(parts))]
     path = folder / WEIGHTS
     again = "copy the whole bundle again"
+    # Constants go in block by block: a list of them to join would take the graph's size once more.
+    whole = io.BytesIO()
     with opened_regular(path, most_bytes=None, error=BundleError, again=again) as file:
-        for data_of_tensor, (values, place) in zip(graph["initializer"], tensors, strict=True):
-            inner: list[Part] = [data_of_tensor]
-            if place is not None:
-                constants = _constants(file, place)
-                inner = [written(values, _TENSOR_HEAD), field_start(9, len(constants)), constants]
-                inner.append(written(values, _TENSOR_TAIL))
-            parts += [field_start(5, sum(map(len, inner))), *inner]
-    parts.append(written(graph, _GRAPH_TAIL))
-    start = [written(model, _MODEL_HEAD), field_start(7, sum(map(len, parts)))]
-    return b"".join([*start, *parts, written(model, _MODEL_TAIL)])
+        for part in (*start, *parts, written(model, _MODEL_TAIL)):
+            if isinstance(part, Place):
+                _write_constants(whole, file, part)
+            else:
+                whole.write(part)
+    return whole.getvalue()
 
 
 def made_whole(path: Path) -> bytes | None:
@@ -152,15 +167,23 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
-def _constants(file: IO[bytes], place: Place) -> Part:
-    """Return the constants at a place, as they stand in a graph's own file."""
-    kept = _part(file, place.offset, place.length)
+def _size_of(parts: Iterable[Part | Place]) -> int:
+    return sum(one.size if isinstance(one, Place) else len(one) for one in parts)
+
+
+def _write_constants(whole: IO[bytes], file: IO[bytes], place: Place) -> None:
+    """Write the constants at a place, as they stand in a graph's own file."""
+    _check_there(file, place.offset, place.length)  # all of them, before any is written
+    places = range(0, place.length, _BLOCK)
+    blocks = ((at, min(_BLOCK, place.length - at)) for at in places)
     if place.flips is None:
-        return kept
+        for at, length in blocks:
+            whole.write(_part(file, place.offset + at, length))
+        return
     from .rounded_weights import rounded_from  # noqa: PLC0415  # numpy may be missing, as doctors say
 
     packed = _part(file, *place.flips)
-    count = (len(kept) // 4 + 7) // 8
+    count = (place.length // 4 + 7) // 8
     unfolded = zlib.decompressobj()
     try:
         bits = unfolded.decompress(packed, count + 1)  # more would be too many, and is not made
@@ -168,14 +191,19 @@ def _constants(file: IO[bytes], place: Place) -> Part:
         raise ValueError(f"{WEIGHTS} is damaged") from error
     if len(bits) != count:
         raise ValueError(f"{WEIGHTS} is damaged")
-    return rounded_from(kept, bits)
+    for at, length in blocks:
+        exact = _part(file, place.offset + at, length)
+        whole.write(rounded_from(exact, bits[at // 32 : (at + length + 31) // 32]))
+
+
+def _check_there(file: IO[bytes], offset: int, length: int) -> None:
+    if offset + length > os.fstat(file.fileno()).st_size:  # before memory is taken for it
+        raise ValueError(f"{WEIGHTS} is cut short")
 
 
 def _part(file: IO[bytes], offset: int, length: int) -> bytes:
     """Return a part of the file of weights, all of it."""
-    size = os.fstat(file.fileno()).st_size
-    if offset + length > size:  # before memory is taken for it
-        raise ValueError(f"{WEIGHTS} is cut short")
+    _check_there(file, offset, length)
     try:
         found = os.pread(file.fileno(), length, offset)
     except (OSError, MemoryError) as error:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import ConfigError
+from ..core.system.other_core import core_of
 
 MOST_THREADS = 1024
-_SIBLINGS = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
 
@@ -39,14 +39,6 @@ def checked_threads(threads: int | None) -> int:
             f"threads={threads} is out of range: take 1 to {MOST_THREADS}, or leave it out"
         )
     return threads
-
-
-def core_of(number: int) -> str:
-    """Return which core a hardware thread is of: the numbers of all of its threads, or its own."""
-    try:
-        return Path(_SIBLINGS.format(number=number)).read_text(encoding="ascii")
-    except OSError:
-        return str(number)
 
 
 def _quota_files() -> Iterator[tuple[Path, ...]]:

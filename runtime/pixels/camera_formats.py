@@ -13,7 +13,7 @@ from ..core.frame import Mode
 from ..core.spec import Matrix, ModelSpec
 from .convert import COLOUR_BLOCKS, Pixels, fitted, whole_divisor
 from .geometry import AS_CODED, Geometry
-from .jpeg import jpeg_header, pixels_of_jpeg
+from .jpeg import grey_in_halves, jpeg_header, pixels_of_jpeg
 from .one_pass import LIMITED_RANGE, frame_of_planes
 from .orientation import orientation_of_jpeg
 from .picture import USUAL_LIMIT, PictureLimit
@@ -34,6 +34,7 @@ _ITU601 = b"CS=ITU601"  # FFmpeg's comment in JPEGs of levels 16 to 235
 _NO_CODE = b"\xff\x00" * 5
 """40 bits of ones: no code is all ones (ITU-T T.81, annex C), and libjpeg-turbo takes one for 0."""
 
+_MOST_PLACES = 64
 _JPEG = {"MJPG", "JPEG"}
 _PACKED = {"YUYV": 0, "YUY2": 0, "UYVY": 1}  # where Y lies in each pair of bytes
 _PLANAR = {"NV12", "NV21", "YU12", "I420", "YV12"}
@@ -57,6 +58,8 @@ def fitted_from_raw(
     spec: ModelSpec,
     matrix: Matrix = "bt601",
     limit: PictureLimit = USUAL_LIMIT,
+    *,
+    cores: int = 1,
 ) -> Pixels | None:
     """Turn a frame as a camera delivers it into a fitted picture.
 
@@ -64,12 +67,12 @@ def fitted_from_raw(
     (H * 3 / 2, W) in planes; None is returned where it is not what the mode implies, and where
     colours of an odd size are asked for. YUV is taken for limited range, and for BT.601 unless
     another `matrix` is named: cameras mean that whatever their size (USB Video Class 1.5, section
-    3.9.2.6), and so does OpenCV when it converts.
+    3.9.2.6), and so does OpenCV when it converts. `cores` are as of `reduced_from_jpeg`.
     """
     if raw.dtype != np.uint8:
         return None
     if mode.fourcc in _JPEG and raw.size in raw.shape:
-        return fitted_from_jpeg(raw.tobytes(), spec, limit)
+        return fitted_from_jpeg(raw.tobytes(), spec, limit, cores=cores)
     is_odd = bool((mode.width or 0) % 2 or (mode.height or 0) % 2)
     if not _has_shape(raw, mode) or (is_odd and spec.color != "grey"):
         return None
@@ -127,13 +130,16 @@ def _chroma(raw: Pixels, mode: Mode, height: int) -> tuple[Pixels, Pixels]:
     return (second, first) if mode.fourcc in {"NV21", "YV12"} else (first, second)
 
 
-def fitted_from_jpeg(data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT) -> Pixels:
+def fitted_from_jpeg(
+    data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT, *, cores: int = 1
+) -> Pixels:
     """Turn a JPEG into a fitted picture, by FFmpeg where the quick decoder is in doubt.
 
-    It is turned as its EXIF segment says. A damaged picture is an ImageError.
+    It is turned as its EXIF segment says. A damaged picture is an ImageError. `cores` are as of
+    `reduced_from_jpeg`.
     """
     geometry = Geometry(orientation_of_jpeg(data))
-    reduced = reduced_from_jpeg(data, spec, geometry=geometry, limit=limit)
+    reduced = reduced_from_jpeg(data, spec, geometry=geometry, limit=limit, cores=cores)
     if reduced is None:
         return fitted_from_doubtful_jpeg(data, spec, limit)
     return fitted(reduced.pixels, spec, geometry, reduced.shape)
@@ -153,6 +159,7 @@ def reduced_from_jpeg(
     geometry: Geometry = AS_CODED,
     limit: PictureLimit = USUAL_LIMIT,
     *,
+    cores: int = 1,
     problem: str = "frame does not decode",
 ) -> Reduced | None:
     """Decode a JPEG at the smallest scale that keeps the input exact.
@@ -161,7 +168,8 @@ def reduced_from_jpeg(
     and width than `shape`, rare kinds of JPEG, or a flaw that is damage in one camera and habit in
     the next. A damaged picture is an ImageError that begins with `problem`, and so is one that is
     larger than `limit`. Where there are no Huffman tables, as in AVI files, the standard ones are
-    meant.
+    meant. With more `cores` than one a large picture for a model of grey is decoded in halves where
+    its restart markers allow that: the same pixels, sooner.
     """
     header = jpeg_header(data)
     if header is None or not header.height:
@@ -172,13 +180,30 @@ def reduced_from_jpeg(
     limit.check((width, height), header.bytes_per_pixel + extra, len(data))
     if shape not in {None, (height, width)}:
         return None
-    if _ITU601 in data[: header.scan] or _NO_CODE in data:
+    if _ITU601 in data[: header.scan] or _holds_no_code(data):
         return None
     divisor = _divisor((height, width), spec, geometry)
     if divisor == 1 and spec.color != "grey" and spec.interpolation == "area":
         return None  # FFmpeg's planes make colours at the model's size, and no large ones
-    pixels = pixels_of_jpeg(data, spec.color, height // divisor, width // divisor, problem=problem)
+    pixels = None
+    if cores > 1 and spec.color == "grey":
+        pixels = grey_in_halves(data, header, divisor)
+    if pixels is None:
+        size = height // divisor, width // divisor
+        pixels = pixels_of_jpeg(data, spec.color, *size, problem=problem)
     return None if pixels is None else Reduced(pixels, (height, width))
+
+
+def _holds_no_code(data: bytes) -> bool:
+    """Whether `_NO_CODE` is in a JPEG, in a fifth of the time that it takes to look for it.
+
+    Wherever it lies, some number of 32 bits at a multiple of 4 begins in its first four bytes.
+    """
+    numbers = np.frombuffer(data, np.uint32, len(data) // 4)
+    places = np.flatnonzero((numbers == 0xFF00FF00) | (numbers == 0x00FF00FF)) * 4
+    if len(places) > _MOST_PLACES:
+        return _NO_CODE in data
+    return any(_NO_CODE in data[max(0, place - 3) : place + 10] for place in places.tolist())
 
 
 def _divisor(shape: tuple[int, int], spec: ModelSpec, geometry: Geometry) -> int:

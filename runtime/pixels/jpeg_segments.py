@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _MOST_MARKERS = 4096
-JPEG_SCAN = 0xDA
+JPEG_SCAN, JPEG_RESTART_INTERVAL = 0xDA, 0xDD
 _END = 0xD9
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}  # TEM, RST0 to RST7, SOI
 

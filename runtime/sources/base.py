@@ -32,6 +32,8 @@ class CaptureRequest:
     # Of video that names no matrix; None: as the spec says, and without one as players choose.
     matrix: Matrix | None = None
     track: int | None = None  # of a video; counted from 1, without covers and thumbnails
+    # How many a live source may decode one picture on, where its kind allows more than one.
+    cores: int = 1
 
     @property
     def untagged(self) -> Matrix:

@@ -241,8 +241,9 @@ class DeviceSource(OpenCVSource):
         spec = self._request.spec
         if not self._is_raw or spec is None:
             return super()._converted(image)
+        asked = self._request
         fitted = fitted_from_raw(
-            image, self.mode, spec, self._request.untagged, self._request.picture_limit
+            image, self.mode, spec, asked.untagged, asked.picture_limit, cores=asked.cores
         )
         if fitted is None:
             # Not what its format implies. OpenCV may know better, and does not change its mind

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..core.lifecycle import Closing
-from ..engines.cpu_threads import core_of
+from ..core.system.other_core import core_of
 
 _TASKS = Path("/proc/self/task")
 _PRIORITY = 1

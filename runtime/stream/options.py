@@ -14,6 +14,7 @@ from ..core.command import ValuesLike
 from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..core.spec import Matrix
+from ..engines.cpu_threads import default_threads
 from ..engines.request import EngineRequest
 from ..pixels.picture import MAX_PICTURE
 from ..sources.spec import SourceSpec, Transport
@@ -78,7 +79,8 @@ class StreamOptions:
     """What a live camera's latents may cost on a CPU (docs/speed.md has the trade). economy: one
     thread, the least processor time. balanced: the encoder's threads on a core each, if that is
     faster. lowest: the threads of a single camera also run before others where the system allows
-    it, as long as the encoder rests often enough."""
+    it, as long as the encoder rests often enough, and its large JPEGs are decoded on two cores if
+    they have restart markers."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None
@@ -143,7 +145,14 @@ class StreamOptions:
             matrix=self.matrix,
             track=self.track,
             max_picture=self.max_picture,
+            cores=self.cores_for_decoding,
         )
+
+    @property
+    def cores_for_decoding(self) -> int:
+        """On how many cores a live camera's frame is decoded: what is sooner costs more."""
+        is_first = self.latency == "lowest" and len(self.camera) == 1
+        return default_threads() if is_first else 1
 
     def source_spec(self, text: str) -> SourceSpec:
         """Find out what one camera is."""

@@ -43,6 +43,7 @@ class PacketDecoder(Closing):
     def __init__(self, connection: Connection, request: CaptureRequest, *, live: bool) -> None:
         self._connection, self._request = connection, request
         self._stream, self._limit = connection.stream, request.picture_limit
+        self._cores = request.cores if live else 1  # who reads ahead has work for the others
         self._codec = codec = self._stream.codec_context
         container = connection.container.format.name
         # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
@@ -195,7 +196,8 @@ class PacketDecoder(Closing):
             return None
         # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
         full = codec.height, codec.width
-        reduced = reduced_from_jpeg(data, spec, full, display.before_decoding, self._limit)
+        geometry = display.before_decoding
+        reduced = reduced_from_jpeg(data, spec, full, geometry, self._limit, cores=self._cores)
         return None if reduced is None else reduced.pixels
 
     def _is_cut(self, packet: Packet) -> bool:

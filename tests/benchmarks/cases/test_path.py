@@ -10,7 +10,7 @@ import pytest
 
 from motorvae.benchmarks.cases import path as path_case
 from motorvae.benchmarks.cases.path import MOST_COLOUR_LEVELS, SOURCES, path_cases, thread_cases
-from motorvae.benchmarks.measure.case import FrameSource
+from motorvae.benchmarks.measure.case import HUFFMAN_ALONE, FrameSource
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.under_test.model_under_test import (
     ModelUnderTest,
@@ -32,6 +32,9 @@ def test_every_source_is_run_by_the_rival_and_by_us(tested: ModelUnderTest) -> N
     assert {case.source for case in cases} == set(SOURCES)
     for source in SOURCES:
         same = [case for case in cases if case.source == source and case.not_measured is None]
+        floors = [case for case in same if case.variant == HUFFMAN_ALONE]
+        assert [list(case.stages) for case in floors] == [["total"]] * (source == "mjpeg")
+        same = [case for case in same if case not in floors]
         assert [(case.engine, case.variant) for case in same][:3] == [
             ("plain recipe", None),
             ("torch eager", "our luma"),

@@ -114,6 +114,15 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
     assert cells[-6:-4] == [encoder.trials[-1].method.ends, "yes"]
     assert cells[-2:] == [f"{encoder.trials[-1].share:.0%}", "kept"]
     assert "ranges inside the encoder: image 16 of 16" in steps
+    asked = {(): "all needed", ("features.3: 32 of 64",): "features.3\n32 of 64"}
+    for channels, cell in asked.items():
+        (names, of_encoder, of_decoder) = (
+            [*column.cells]
+            for column in search_table([replace(encoder, channels=channels), decoder]).columns
+        )
+        row = names.index("channels")
+        assert (of_encoder[row], of_decoder[row]) == (cell, "")
+    assert "channels" not in search_table(kept).columns[0].cells
 
 
 def test_same_bundle_gives_the_same_int8_bytes(fp32_copy: Path, int8_bundle: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from motorvae.export.int8.search import (
     METHODS,
+    MOST_COMPARED,
     MOST_FINALISTS,
     Search,
     Trial,
@@ -47,12 +48,14 @@ class Asked:
         on_all: Share | None = None,
         on_judges: Share | None = None,
         excluded: tuple[str, ...] = (),
+        together: int = 1,
+        layers: Sequence[str] = LAYERS,
     ) -> None:
         self.derived: list[tuple[Method, tuple[str, ...]]] = []
         self.finalists: list[Trial] = []
         on_all = on_all or share
         self._shares = {"some": share, "choosing": on_all, "judging": on_judges or on_all}
-        self.search = Search(self._derive, self._verify, LAYERS, excluded)
+        self.search = Search(self._derive, self._verify, layers, excluded, together=together)
 
     def _verify(self, trial: Trial) -> tuple[GraphReport, ...]:
         assert self.derived[int(str(trial.model.graph.name))] == (trial.method, trial.excluded)
@@ -97,6 +100,59 @@ def test_layers_go_back_to_float_most_harmful_first_and_no_more_than_needed() ->
     found = asked.search.run()[-1]
     assert (found.method, found.excluded) == (METHODS[2], ("three", "five"))
     assert found.passed
+
+
+def test_ranges_that_suited_a_layer_in_int8_alone_are_not_kept_when_it_is_in_float() -> None:
+    """As of a decoder whose last layer wants narrow ranges, and all others wide ones."""
+    widest, narrow = METHODS[0], METHODS[1]
+
+    def share(method: Method, excluded: tuple[str, ...]) -> float:
+        if "head" in excluded:
+            return {widest: 0.5, narrow: 1.2}.get(method, 1.1)
+        return {narrow: 1.5}.get(method, 2.0) - 0.1 * ("two" in excluded)
+
+    found = Asked(share).search.run()[-1]
+    assert (found.method, found.excluded, found.passed) == (widest, ("head",), True)
+
+
+def test_layer_whose_harm_only_wide_ranges_show_goes_first() -> None:
+    widest, narrow = METHODS[0], METHODS[1]
+
+    def share(method: Method, excluded: tuple[str, ...]) -> float:
+        if method == widest and "head" in excluded:
+            return 0.5
+        return {narrow: 1.5}.get(method, 2.0) - 0.1 * ("two" in excluded)
+
+    asked = Asked(share)
+    found = asked.search.run()[-1]
+    assert (found.method, found.excluded, found.passed) == (widest, ("head",), True)
+    assert len(asked.derived) == len({*asked.derived})  # none is made twice
+
+
+def test_of_a_network_of_dozens_of_layers_not_every_candidate_is_made() -> None:
+    layers = [str(number) for number in range(41)]
+    asked = Asked(lambda _method, excluded: 9.0 - 0.1 * len(excluded), layers=layers)
+    assert not asked.search.run()[-1].passed
+    alone = 2 * len(layers)
+    compared = MOST_COMPARED * len(METHODS)
+    assert max(len(excluded) for _, excluded in asked.derived) == 20
+    assert len(asked.derived) <= len(METHODS) + alone + compared + 20
+
+
+def test_neighbours_go_to_float_together_where_one_alone_gains_nothing() -> None:
+    """As in ONNX Runtime, which rounds what one layer hands to the next if either is INT8."""
+    together = {"six", "head"}
+
+    def share(_method: Method, excluded: tuple[str, ...]) -> float:
+        return 0.5 if together <= {*excluded} else 2.0
+
+    found = Asked(share, together=2).search.run()[-1]
+    assert (found.excluded, found.passed) == (("six", "head"), True)
+    assert not Asked(share).search.run()[-1].passed
+    failing = Asked(lambda _method, _excluded: 2.0, together=2)
+    assert not failing.search.run()[-1].passed
+    counts = {len(excluded) for _, excluded in failing.derived}
+    assert counts == {0, 2, (len(LAYERS) - 1) // 2}
 
 
 def test_layers_that_stay_in_float_anyway_count_and_are_not_tried_again() -> None:

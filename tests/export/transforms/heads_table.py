@@ -1,6 +1,9 @@
 """Encoders with a cheaper head, beside those of a bundle: bytes, time, and error of mu.
 
-    heads_table.py BUNDLE [--rounds 30] [--json FILE]
+    heads_table.py BUNDLE PRUNED [--rounds 30] [--json FILE]
+
+BUNDLE was exported with `--int8 onnx openvino`, PRUNED from the same run with `--prune-channels` as
+well: the row of that option is its INT8 encoder, which the gate has passed.
 
 The head is the matrix product behind the flattened features; `mu` alone is given. Ways: weights in
 INT8 or INT4 with float32 or INT8 features (MatMulNBits of onnxruntime's contrib operators; for
@@ -26,23 +29,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from motorvae.export.int8.graphs import NEGATIVE_SIDE, PRUNED_SHARE
-from motorvae.export.transforms.equalise import equalise, reach_over
-from motorvae.export.transforms.io_variants import luma_from_quantised, mu_from_encoder
-from motorvae.export.transforms.node_names import name_nodes
-from motorvae.export.transforms.prune import prune_channels
-from motorvae.export.transforms.qdq import Activations, Method, int8_from_fp32
-from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.reference import reference_from_bundle
-from motorvae.runtime.bundle.graph_key import GraphKey
+from motorvae.runtime.bundle.graph_key import GraphKey, Target
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.core.errors import MotorVAEError
 from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import EngineRequest, open_file
-from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training.dataset import reference_picture
 
@@ -208,7 +202,9 @@ def opened(data: bytes, engine: Any, precision: Any = "fp32") -> Iterator[Backen
             yield backend
 
 
-def ways_of(bundle: Bundle, images: Images, scale: Floats) -> dict[tuple[str, str], bytes]:
+def ways_of(
+    bundle: Bundle, pruned: Bundle, images: Images, scale: Floats
+) -> dict[tuple[str, str], bytes]:
     """Return every graph by its engine and what it is."""
     fp32 = bundle.content(bundle.entry(GraphKey("encoder", "fp32", "mu")))
     features = features_of(fp32, images)
@@ -229,7 +225,8 @@ def ways_of(bundle: Bundle, images: Images, scale: Floats) -> dict[tuple[str, st
         return Head(onnx.load_from_string(data))
 
     found: dict[tuple[str, str], bytes] = {}
-    for engine in ("onnx", "openvino"):
+    engines: tuple[Target, ...] = ("onnx", "openvino")
+    for engine in engines:
         int8 = bundle.content(bundle.entry(GraphKey("encoder", "int8", "mu", engine)))
         bases = {"float32": fp32, "int8": int8}
         for name, base in bases.items():
@@ -251,27 +248,9 @@ def ways_of(bundle: Bundle, images: Images, scale: Floats) -> dict[tuple[str, st
             kept = np.sort(order[: round(share * channels)])
             made = fewer_channels(head(), kept, means)
             found[engine, f"float32, {len(kept)} of {channels} channels"] = made
-    for engine in ("onnx", "openvino"):
-        found[engine, "int8, --prune-channels"] = pruned_int8(bundle, images, scale, engine)
+        pruned_key = GraphKey("encoder", "int8", "mu", engine)
+        found[engine, "int8, --prune-channels"] = pruned.content(pruned.entry(pruned_key))
     return found
-
-
-def pruned_int8(bundle: Bundle, images: Images, scale: Floats, engine: Any) -> bytes:
-    """As the export makes it, for min-max ranges and without the search for better ones."""
-    content = bundle.content(bundle.entry(GraphKey("encoder")))
-    model = ir.from_proto(onnx.load_from_string(content))
-    name_nodes(model)
-    inputs = input_from_pixels(images[:, None])
-    scales = {"mu": scale.astype(np.float64), "log_var": np.full(len(scale), 2.0)}
-    with tempfile.TemporaryDirectory() as folder:
-        most = PRUNED_SHARE * LIMITS["int8"].max_spread
-        prune_channels(model, inputs, scales, Path(folder), most=most)
-        equalise(model, reach_over(model, inputs, Path(folder)))
-    ranges = Activations(model, inputs, negative_side=NEGATIVE_SIDE).ranges(Method(None, True))
-    quantised = int8_from_fp32(model, ranges, engine)
-    luma_from_quantised(quantised)
-    mu_from_encoder(quantised)
-    return ir.to_proto(quantised).SerializeToString()
 
 
 def timed(runs: Runs, rounds: int) -> dict[tuple[str, str], list[float]]:
@@ -290,10 +269,13 @@ def timed(runs: Runs, rounds: int) -> dict[tuple[str, str], list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("pruned", type=Path)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    bundle = load_bundle(given.bundle)
+    bundle, pruned = load_bundle(given.bundle), load_bundle(given.pruned)
+    if bundle.manifest.weights_sha256 != pruned.manifest.weights_sha256:
+        raise SystemExit(f"{given.bundle} and {given.pruned} are of different weights")
     reference, spec = reference_from_bundle(bundle), bundle.spec
     scale = np.asarray(reference.scale, np.float32)
     fresh = np.stack(
@@ -304,7 +286,7 @@ def main() -> None:
     runs: Runs = {}
     true: dict[str, Floats] = {}
     with contextlib.ExitStack() as stack:
-        for key, data in ways_of(bundle, reference.images[:CHOOSING], scale).items():
+        for key, data in ways_of(bundle, pruned, reference.images[:CHOOSING], scale).items():
             row: dict[str, Any] = {"engine": key[0], "way": key[1], "bytes": len(data)}
             rows.append(row)
             try:

@@ -203,6 +203,32 @@ def test_excluded_layer_stays_in_float_and_is_seen_there(
         check_int8(phases, [*layers_of(phases)])
 
 
+def test_nothing_is_rounded_between_two_layers_in_float(
+    graphs: dict[Part, bytes], in_decoder: Activations
+) -> None:
+    """ONNX Runtime's graphs round what is only moved, too: here an activation, for nothing."""
+    decoder = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
+    phases_from_decoder(decoder, "onnx")
+    excluded = ["features.12", "image"]
+    model = int8_from_fp32(decoder, in_decoder.ranges(Method()), "onnx", excluded=excluded)
+    check_int8(model, excluded)
+    to_image = [
+        node
+        for node in model.graph
+        if node.op_type == "Conv" and str(node.inputs[1].name).startswith("image.phase")
+    ]
+    assert len(to_image) == 4
+    for node in to_image:
+        activation = node.inputs[0].producer()
+        assert activation is not None
+        assert activation.op_type == "LeakyRelu"
+        before = activation.inputs[0]
+        assert before is not None
+        maker = before.producer()
+        assert maker is not None
+        assert maker.op_type == "Conv"
+
+
 REPEAT = """
 import hashlib, sys
 import numpy as np, onnx_ir as ir

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.core.system import other_core
 from motorvae.runtime.engines import cpu_threads as threads
 from motorvae.runtime.engines.cpu_threads import checked_threads, default_threads
 
@@ -75,7 +76,7 @@ def test_a_container_s_quota_counts(
     monkeypatch.setattr(threads, "_OWN_GROUP", tmp_path / "own")
     if not inside:  # the limit of a group in which it is not
         most = None
-    monkeypatch.setattr(threads, "_SIBLINGS", str(tmp_path / "none{number}"))
+    monkeypatch.setattr(other_core, "_SIBLINGS", str(tmp_path / "none{number}"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert default_threads() == (most or 8)
 
@@ -90,7 +91,7 @@ def test_the_first_version_of_cgroups_counts_too(
     (tmp_path / "own").write_text("4:memory:/box\n3:cpuacct,cpu:/box\n", encoding="ascii")
     monkeypatch.setattr(threads, "_GROUPS", tmp_path)
     monkeypatch.setattr(threads, "_OWN_GROUP", tmp_path / "own")
-    monkeypatch.setattr(threads, "_SIBLINGS", str(tmp_path / "none{number}"))
+    monkeypatch.setattr(other_core, "_SIBLINGS", str(tmp_path / "none{number}"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert default_threads() == cores
 
@@ -100,7 +101,7 @@ def test_two_hardware_threads_of_a_core_are_one(
 ) -> None:
     for number in range(4):
         (tmp_path / str(number)).write_text(f"{number % 2},{number % 2 + 2}\n", encoding="ascii")
-    monkeypatch.setattr(threads, "_SIBLINGS", str(tmp_path / "{number}"))
+    monkeypatch.setattr(other_core, "_SIBLINGS", str(tmp_path / "{number}"))
     monkeypatch.setattr(threads, "_OWN_GROUP", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     assert default_threads() == 2

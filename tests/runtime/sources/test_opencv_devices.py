@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from motorvae.runtime.core.errors import CameraError
 from motorvae.runtime.core.frame import NS_PER_MS, Frame, Gap, Mode
 from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.pixels import camera_formats
 from motorvae.runtime.pixels.convert import fitted, luma_from_image
 from motorvae.runtime.sources import opencv as device
 from motorvae.runtime.sources.base import CaptureRequest
@@ -177,6 +178,31 @@ def test_raw_frames_become_luma_and_what_is_no_such_frame_is_converted_from_then
         after = source.read()
         assert after.image.shape == (64, 96, 3)
         assert after.index == 4
+
+
+def test_a_large_jpeg_of_a_camera_is_decoded_on_two_cores(
+    clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halved: list[int] = []
+    in_halves = camera_formats.grey_in_halves
+
+    def noted(data: bytes, *others: Any) -> Any:
+        halved.append(len(data))
+        return in_halves(data, *others)
+
+    monkeypatch.setattr(camera_formats, "grey_in_halves", noted)
+    random = np.random.default_rng(0)
+    options = (cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_RST_INTERVAL, 80)
+    picture = cv2.imencode(".jpg", random.integers(0, 99, (720, 1280), np.uint8), options)[1]
+    spec, path = ModelSpec(image_size=32, channels=(8, 8), latent_size=4), str(clips["mjpeg.avi"])
+    expected = camera_formats.fitted_from_jpeg(picture.tobytes(), spec)
+    for cores in (1, 2):
+        asked = CaptureRequest(spec=spec, cores=cores)
+        with DeviceSource(SourceSpec.device(path), asked, api=cv2.CAP_FFMPEG) as source:
+            source._is_raw = True
+            source._capture = Raw(source._capture, [picture.reshape(1, -1)])
+            assert np.array_equal(source.read().image, expected)
+    assert halved == [picture.size]
 
 
 class Raw:

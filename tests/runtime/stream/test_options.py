@@ -7,6 +7,7 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.core.frame import Mode
+from motorvae.runtime.engines.cpu_threads import default_threads
 from motorvae.runtime.stream.options import StreamOptions, check_stream_options
 
 
@@ -73,3 +74,11 @@ def test_what_is_asked_of_a_camera() -> None:
     assert options.capture_request.mode == Mode(640, 480, 60, "MJPG")
     assert options.capture_request.accept_mode
     assert options.capture_request.timeout_s == 2
+
+
+def test_one_camera_is_decoded_on_all_cores_where_its_age_is_to_be_the_lowest() -> None:
+    def cores(*camera: str, **options: Any) -> int:
+        return StreamOptions(camera=camera, **options).capture_request.cores
+
+    assert cores("0", latency="lowest") == default_threads()
+    assert cores("0") == cores("0", latency="economy") == cores("0", "1", latency="lowest") == 1
