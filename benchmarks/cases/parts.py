@@ -19,6 +19,7 @@ import numpy as np
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.core.errors import BundleError
 from ...runtime.core.lifecycle import Closing
+from ...runtime.core.system.other_core import core_of
 from ...runtime.engines.open import EngineRequest
 from ...runtime.pixels.convert import input_from_pixels
 from ...runtime.stream.cores import Cores
@@ -197,7 +198,9 @@ class _Sleeper(Closing):
     def __init__(self, wait: Callable[[], object]) -> None:
         self._wait, self._woken_ns = wait, 0
         usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self._own, self._others = set(usable[:1]), set(usable[1:])
+        self._all, self._own = set(usable), set(usable[:1])
+        taken = {core_of(cpu) for cpu in self._own}
+        self._others = {cpu for cpu in usable if core_of(cpu) not in taken}
         (self._called, self._call), (self._answered, self._answer) = os.pipe(), os.pipe()
         self._thread = threading.Thread(target=self._sleep, name="sleeper", daemon=True)
         self._thread.start()
@@ -223,7 +226,7 @@ class _Sleeper(Closing):
             os.read(self._answered, 1)
             return {"wake": max(1, self._woken_ns - began_ns)}
         finally:
-            self._place(self._own | self._others)
+            self._place(self._all)
 
     def close(self) -> None:
         """End the thread."""

@@ -15,6 +15,8 @@ from ..core.system.other_core import core_of
 _TASKS = Path("/proc/self/task")
 _PRIORITY = 1
 """Of SCHED_FIFO: before every ordinary thread, behind every other one of that kind."""
+_ENCODES = "the thread that encodes"
+_AMONG_ALL = "threads run among all others"
 _REAL_TIME = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
 _LOOK_S = 1.0
 _MOST_SHARE = 0.7
@@ -33,13 +35,14 @@ class Cores(Closing):
 
     The encoding thread is the caller's own, so it is bound only from `bind` to `release`: a thread
     that a caller starts would inherit it. With `first` the threads of the stream also run before
-    ordinary ones (SCHED_FIFO of sched(7)), as far as this user may ask for it, and until one of
-    them hardly rests any more: a thread of its own looks after them until `close`, so that an
-    engine or a decoder that hangs does not keep a core from everybody else. (RLIMIT_RTTIME would
-    end the whole program, and its signal reaches no Python code while the main thread hangs.)
+    ordinary ones (SCHED_FIFO of sched(7)), as far as this user may ask for it, and until any of
+    them takes most of a core for a second: then none does any more. A thread of its own looks after
+    them until `close`, so that an engine or a decoder that hangs does not keep a core from
+    everybody else. (RLIMIT_RTTIME would end the whole program, and its signal reaches no Python
+    code while the main thread hangs.)
 
     Attributes:
-        note: Why threads do not run first, where that was asked for and refused.
+        note: Why threads do not run first, or do no longer, where that was asked for.
     """
 
     def __init__(self, *, first: bool = False) -> None:
@@ -51,8 +54,10 @@ class Cores(Closing):
         self._cores = list(by_core.values())  # the numbers of each core's hardware threads
         self.note: str | None = None
         self._first = first and len(self._cpus) > 1
-        self._raised: set[int] = set()  # native ids of the threads that run first
+        self._raised: dict[int, str] = {}  # by native ids, what the threads do that run first
+        self._turn = threading.Lock()  # of whoever changes which threads those are
         self._own: set[int] = set()
+        self._bound_s = self._others_s = 0.0  # processor time, within `bind` to `release` or not
         self._before: tuple[set[int], int, os.sched_param] | None = None
         self._closed = threading.Event()
         self._watching: threading.Thread | None = None
@@ -71,7 +76,7 @@ class Cores(Closing):
         finally:
             name.restore()
         for worker in workers:
-            self._raise(worker)
+            self._raise("a worker of the encoder", worker)
         *taken, own = self._cores or [[]]
         if not workers or len(workers) != len(taken) or not are_placed():
             return
@@ -95,13 +100,18 @@ class Cores(Closing):
         if self._own:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self._own)
-        self._raise(0)
+        if self._first:  # what the caller does by itself is not to count
+            self._others_s = time.thread_time() - self._bound_s
+            self._raise(_ENCODES)
 
     def release(self) -> None:
         """Let the calling thread run where and as it could before."""
         if self._before is None:
             return
         (cpus, policy, priority), self._before = self._before, None
+        with self._turn:
+            if self._raised.pop(threading.get_native_id(), None):
+                self._bound_s = time.thread_time() - self._others_s
         with contextlib.suppress(OSError):
             if self._own:
                 os.sched_setaffinity(0, cpus)
@@ -114,51 +124,82 @@ class Cores(Closing):
         if self._own:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self._cpus)
-        self._raise(0, _PRIORITY + 1)
+        self._raise("what looks at frames beside the encoder", priority=_PRIORITY + 1)
 
     def begin_capture(self) -> None:
         """Let the calling thread, which captures frames, run first as well."""
-        self._raise(0)
+        self._raise("the thread that captures frames")
 
-    def _raise(self, thread: int, priority: int = _PRIORITY) -> None:
-        if not self._first:
-            return
-        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-        try:
-            if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK in _REAL_TIME:
-                return  # whoever started this has given it more
-            os.sched_setscheduler(thread, policy, os.sched_param(priority))
-        except ProcessLookupError:  # it has ended
-            return
-        except OSError as error:
-            self._first = False
-            reason = (error.strerror or "refused").lower()
-            self.note = f"threads run among all others, as SCHED_FIFO is not allowed ({reason})"
-            return
-        self._raised.add(thread or threading.get_native_id())
-        if self._watching is None and not self._closed.is_set():
-            self._watching = threading.Thread(target=self._watch, name="watch cores", daemon=True)
-            self._watching.start()
+    def _raise(self, what: str, thread: int = 0, *, priority: int = _PRIORITY) -> None:
+        with self._turn:
+            if not self._first:
+                return
+            try:
+                if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK in _REAL_TIME:
+                    return  # whoever started this has given it more
+                policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+                os.sched_setscheduler(thread, policy, os.sched_param(priority))
+            except ProcessLookupError:  # it has ended
+                return
+            except OSError as error:
+                reason = (error.strerror or "refused").lower()
+                self._take_back(f"{_AMONG_ALL}, as SCHED_FIFO is not allowed ({reason})")
+                return
+            self._raised[thread or threading.get_native_id()] = what
+            if self._watching is None:
+                watching = threading.Thread(target=self._watch, name="watch cores", daemon=True)
+                try:
+                    watching.start()
+                except RuntimeError as error:  # a limit of threads or of memory
+                    self._take_back(f"{_AMONG_ALL}, as none can look after them ({error})")
+                else:
+                    self._watching = watching
 
     def _watch(self) -> None:
-        """Make all threads ordinary once one of them takes most of a core."""
+        """Make all threads ordinary once one of them takes most of a core, and at the end."""
         self.begin_beside()
-        before, looked_s = dict[int, float](), time.monotonic()
-        while not self._closed.wait(_LOOK_S):
-            taken = {thread: _taken_s(thread) for thread in tuple(self._raised)}
-            most_s, looked_s = _MOST_SHARE * (time.monotonic() - looked_s), time.monotonic()
-            if any(taken[one] - before[one] > most_s for one in taken if one in before):
-                self._first = False
-            before = taken
-            if not self._first:  # each time: one may have been raised meanwhile
-                for thread in taken:
-                    _make_ordinary(thread)
+        seen: dict[int, tuple[float, float]] = {}  # when, and the processor time until then
+        hog = None
+        while hog is None and not self._closed.wait(_LOOK_S):
+            hog = self._hog(seen)
+        with self._turn:  # here, as an ordinary thread might not come to do it
+            most = f"took more than {100 * _MOST_SHARE:.0f} % of a core"
+            self._take_back(hog and f"{_AMONG_ALL} by now, as {hog} {most}")
+
+    def _hog(self, seen: dict[int, tuple[float, float]]) -> str | None:
+        """Return what takes most of a core since it was seen last, and note what is seen now."""
+        with self._turn:
+            for thread in [one for one in self._raised if not _runs_first(one)]:
+                del self._raised[thread]  # it has ended; its id may be another thread's by now
+            raised = dict(self._raised)
+            others_s = self._others_s
+        for one in seen.keys() - raised.keys():
+            if not (_TASKS / str(one)).exists():  # else it is a caller's, and will be back
+                del seen[one]
+        for thread, what in raised.items():
+            taken_s = _taken_s(thread) - (others_s if what == _ENCODES else 0.0)
+            now = time.monotonic(), taken_s
+            since_s, before_s = seen.get(thread, now)
+            seen[thread] = now
+            if now[1] - before_s > _MOST_SHARE * (now[0] - since_s):
+                return what
+        return None
+
+    def _take_back(self, note: str | None = None) -> None:
+        """Let no thread run first any more, in one's turn; the calling one is the last."""
+        self._first, self.note = False, self.note or note
+        for thread in sorted(self._raised, key=threading.get_native_id().__eq__):
+            if _runs_first(thread):
+                _make_ordinary(thread)
+        self._raised.clear()
 
     def close(self) -> None:
-        """Let nobody look after the threads any more, which have ended or are about to."""
+        """Let no thread run first any more: what hangs may never end. Nobody looks after them."""
         self._closed.set()
         if self._watching is not None:
             self._watching.join()
+        with self._turn:
+            self._take_back()
 
 
 class _Name:
@@ -187,6 +228,14 @@ class _Name:
         if self._before:
             with contextlib.suppress(OSError):
                 (_TASKS / str(self._id) / "comm").write_text(self._before, encoding="utf-8")
+
+
+def _runs_first(thread: int) -> bool:
+    """Whether a thread is as it was made here; a new one with the id of one that ended is not."""
+    try:
+        return os.sched_getscheduler(thread) == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    except OSError:
+        return False
 
 
 def _make_ordinary(thread: int) -> None:

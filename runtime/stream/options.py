@@ -79,8 +79,8 @@ class StreamOptions:
     """What a live camera's latents may cost on a CPU (docs/speed.md has the trade). economy: one
     thread, the least processor time. balanced: the encoder's threads on a core each, if that is
     faster. lowest: the threads of a single camera also run before others where the system allows
-    it, as long as the encoder rests often enough, and its large JPEGs are decoded on two cores if
-    they have restart markers."""
+    it, until any of them takes more than 70 % of a core for a second (the summary says so), and its
+    large JPEGs are decoded on two cores if they have restart markers."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None

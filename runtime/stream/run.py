@@ -169,8 +169,10 @@ class Stream(Closing, Iterator[Row]):
 
     @property
     def remarks(self) -> list[str]:
-        """What to know of what was read so far, and of what was not taken; a line each."""
-        return [line for source in self._sources for line in source.remarks]
+        """What to know of what was read so far, of what was not taken, and of threads; lines."""
+        note = self._cores.note
+        of_cores = [note] if note is not None and note not in self.notes else []
+        return [*of_cores, *(line for source in self._sources for line in source.remarks)]
 
     @property
     def reports(self) -> list[SinkReport]:

@@ -51,6 +51,26 @@ def test_a_thread_is_woken_from_sleep_and_ends() -> None:
     sleeper.close()  # once more does nothing
 
 
+def test_a_thread_is_woken_on_another_core_not_on_another_thread_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hardware threads of one core share it; where there is no other core nothing is bound."""
+    bound: list[set[int]] = []
+    monkeypatch.setattr(parts.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(
+        parts.os, "sched_setaffinity", lambda _, cpus: bound.append(set(cpus)), raising=False
+    )
+    monkeypatch.setattr(parts, "core_of", lambda cpu: f"core {cpu // 2}")
+    with parts._Sleeper(lambda: None) as sleeper:
+        sleeper.lap()
+    assert sorted(map(sorted, bound)) == [[0], [0, 1, 2, 3], [2, 3]]
+    bound.clear()
+    monkeypatch.setattr(parts, "core_of", lambda _: "the only one")
+    with parts._Sleeper(lambda: None) as sleeper:
+        sleeper.lap()
+    assert not bound
+
+
 def test_turns_add_up_and_a_turn_is_short(tested: ModelUnderTest) -> None:
     """A paced call takes a frame, and a run of the whole benchmark is to stay within minutes."""
     many = RoundPlan(samples=500, turn=100, settle=0)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,83 +138,6 @@ def test_what_the_system_refuses_is_said_and_is_no_error(monkeypatch: pytest.Mon
             assert "SCHED_FIFO is not allowed (operation not permitted)" in cores.note
 
     in_a_thread(work)
-
-
-def _may_run_first() -> bool:
-    allowed: list[bool] = []
-
-    def try_it() -> None:
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        except OSError:
-            allowed.append(False)
-        else:
-            allowed.append(True)
-
-    thread = threading.Thread(target=try_it)
-    thread.start()
-    thread.join()
-    return allowed[0]
-
-
-first = pytest.mark.skipif(not _may_run_first(), reason="SCHED_FIFO is not allowed here")
-FIFO = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-
-
-@several_cores
-@first
-def test_threads_run_first_and_the_callers_only_while_it_is_bound() -> None:
-    def work() -> None:
-        with placed(1, first=True) as (cores, (worker,)):
-            assert os.sched_getscheduler(worker) == FIFO
-            cores.bind()
-            assert os.sched_getscheduler(0) == FIFO
-            with workers(1) as (begun,):  # it inherits nothing
-                assert os.sched_getscheduler(begun) == os.SCHED_OTHER
-            cores.release()
-            assert os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
-
-    in_a_thread(work)
-
-
-BUSY = """
-import ctypes, hashlib, os, sys, threading
-from motorvae.runtime.stream import cores as module
-module._LOOK_S = 0.1
-cores = module.Cores(first=True)
-with cores.placing():
-    over = threading.Event()
-    worker = threading.Thread(target=over.wait)
-    worker.start()
-ids = worker.native_id, threading.get_native_id()
-cores.bind()
-def policies():
-    return [os.sched_getscheduler(one) & ~os.SCHED_RESET_ON_FORK for one in ids]
-found = [policies()]
-def look():
-    while not over.wait(0.02):
-        if policies() not in found:
-            found.append(policies())
-threading.Thread(target=look).start()
-if sys.argv[1] == "hangs":  # far from Python, as an engine would, with Python's lock let go
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)
-else:
-    threading.Event().wait(0.6)
-over.set()
-cores.close()
-print(found, [one.name for one in threading.enumerate() if one.name == "watch cores"])
-"""
-
-
-@several_cores
-@first
-@pytest.mark.parametrize("what", ["hangs", "rests"])
-def test_a_thread_that_hangs_in_an_engine_runs_first_no_longer(what: str) -> None:
-    """Nor do the others: what is not Python would keep a core from everybody, for ever."""
-    command = [sys.executable, "-c", BUSY, what]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    first, ordinary = [os.SCHED_FIFO] * 2, [os.SCHED_OTHER] * 2
-    assert done.stdout.strip() == f"{[first, ordinary] if what == 'hangs' else [first]} []"
 
 
 # Whole streams
