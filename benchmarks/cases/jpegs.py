@@ -3,8 +3,9 @@
 The same picture with and without them, a marker at the end of each row of blocks: its Huffman codes
 alone, and luma for the model on one core and on two, in turns in a hot loop. Then a camera sends
 either over the loopback at 60 frames a second, and real motorvae-stream processes read them in
-turns: the age at the latent, its stages, and processor time for a latent. Only pictures with
-markers are decoded on two cores. What follows `--` are options of motorvae-stream.
+turns: the age at the latent, its stages, and processor time for a latent. Pictures with markers are
+read twice: by a process that decodes on one core only, and by one as it is. What follows `--` are
+options of motorvae-stream.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ from ..under_test.stream_process import MjpegCamera, StreamProcess, divided, par
 
 SIZES = ((1920, 1080), (1280, 720))
 PLAIN, MARKED = "without markers", "with markers"
+_ONE_CORE = """
+from motorvae.runtime.stream.options import StreamOptions
+StreamOptions.cores_for_decoding = 1
+"""
+_STREAMS = {
+    PLAIN: (PLAIN, ""),
+    f"{MARKED}, one core": (MARKED, _ONE_CORE),
+    MARKED: (MARKED, ""),
+}
 _PICTURES = 8
 _SKIPPED = 25
 _STAGES = ("capture", "convert", "wait", "encode")
@@ -85,15 +95,15 @@ def _hot(size: tuple[int, int], spec: ModelSpec, samples: int) -> dict[str, list
 def _streams(
     size: tuple[int, int], given: argparse.Namespace, options: Sequence[str]
 ) -> dict[str, str]:
-    """Return a row for each form, of real processes in turns."""
+    """Return a row for each way, of real processes in turns."""
     forms = _pictures(size, _PICTURES)
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in forms}
-    used_s = dict.fromkeys(forms, 0.0)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _STREAMS}
+    used_s = dict.fromkeys(_STREAMS, 0.0)
     for _ in range(given.rounds):
-        for name, pictures in forms.items():
-            with MjpegCamera(pictures, FPS) as camera:
+        for name, (form, change) in _STREAMS.items():
+            with MjpegCamera(forms[form], FPS) as camera:
                 words = ("--camera", camera.url, "--model", str(given.bundle), *options)
-                with StreamProcess(words) as process:
+                with StreamProcess(words, change) as process:
                     process.rows(_SKIPPED)
                     before_s = process.processor_s()
                     lines = process.rows(given.frames)

@@ -25,15 +25,18 @@ _STOP_S = 20
 
 
 class StreamProcess(Closing):
-    """One motorvae-stream with `args` that writes rows to a pipe; it is ended with the block."""
+    """One motorvae-stream with `args` that writes rows to a pipe; it is ended with the block.
 
-    def __init__(self, args: Sequence[str]) -> None:
+    `change` is Python that it runs first: what no option changes, to be measured against.
+    """
+
+    def __init__(self, args: Sequence[str], change: str = "") -> None:
         self._args = args
         # Its messages go to a file: a full pipe that nobody reads would stop it.
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the block
         self.spawned_ns = time.perf_counter_ns()
         self._process = subprocess.Popen(
-            python_code(_STREAM, *self._args, "--output", "-"),
+            python_code(f"{change}\n{_STREAM}", *self._args, "--output", "-"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._messages,

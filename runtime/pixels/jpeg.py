@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from concurrent.futures import wait
@@ -21,6 +22,9 @@ _DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
 _LEFT_OVER = re.compile(r"(\d{1,9}) extraneous bytes before marker 0x([0-9a-f]{2})")
 """The picture is complete, and its scan goes on: padding, or the rest of another picture."""
 _END, _END_MARKER = b"\xff\xd9", "d9"
+_COMMENT = b"\xff\xfe\x00\x02"
+"""An empty one. libjpeg's decoder of codes often meets a marker before its reader of markers looks
+for it: what was too much before it is then told at the next marker that the reader does find."""
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}
 _ONE_SCAN = {0xC0, 0xC1}
 _MOST_SCANS = 256
@@ -31,6 +35,7 @@ _LEAST_HALF = 0.3
 """Of the bytes: where one half has less, it is not worth waking a thread for it."""
 _LEAST_BYTES = 100_000
 """Of a picture that is decoded in halves, which is 0.5 ms for each half here."""
+_LONG_S = 0.5  # for half a picture
 
 
 class JpegHeader(NamedTuple):
@@ -144,7 +149,7 @@ def grey_in_halves(data: bytes, header: JpegHeader, divisor: int) -> Pixels | No
     halves = _halves(data, header)
     if halves is None:
         return None
-    first, second, upper = halves
+    first, second, upper, both = halves
     pixels = np.empty((height // divisor, width // divisor, 1), np.uint8)
 
     def decode(half: bytes, into: Pixels) -> tuple[int, ...]:
@@ -154,25 +159,35 @@ def grey_in_halves(data: bytes, header: JpegHeader, divisor: int) -> Pixels | No
         )
         return (*found.shape,)
 
-    parts = pixels[: upper // divisor], pixels[upper // divisor :]
+    # Rows that are in both are written twice: the same, unless either complains.
+    parts = pixels[: (upper + both) // divisor], pixels[upper // divisor :]
     other = beside.submit(decode, second, parts[1])
     if other is None:
         return None
+    own: tuple[int, ...] = ()
     try:
-        shapes = decode(first, parts[0]), other.result()
+        with contextlib.suppress(ValueError):
+            own = decode(first, parts[0])
+    finally:  # it writes into memory that is handed out, or let go
+        if not wait([other], _LONG_S).done:
+            beside.calm()
+            wait([other])
+    try:
+        shapes = own, other.result()
     except ValueError:
         return None
-    finally:
-        wait([other])  # it writes into memory that is handed out, or let go
     return pixels[:, :, 0] if shapes == tuple(part.shape for part in parts) else None
 
 
-def _halves(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, int] | None:
-    """Cut a JPEG into two of their own; return them, and the rows of pixels in the first.
+def _halves(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, int, int] | None:
+    """Cut a JPEG into two of their own; return them, the rows above the cut, and those in both.
 
     That is at the restart marker nearest to the middle that ends a row of blocks, as what follows
-    on one is predicted from nothing before (ITU-T T.81, E.1.4). Those after it are numbered anew,
-    from RST0. None where there is no such place, or markers are missing or out of order.
+    on one is predicted from nothing before (ITU-T T.81, E.1.4). The second begins behind it, with
+    the markers numbered anew, from RST0. The first goes on up to the next such marker: libjpeg
+    looks for bytes too many before a restart marker, and not before an end, so that each marker is
+    to be within one of both. Of those that it has not told of, it tells at the end of the first.
+    None where there is no such place, or markers are missing or out of order.
     """
     tall, wide = header.block
     interval = header.restart_interval
@@ -189,19 +204,22 @@ def _halves(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, int] | None:
         return None
     step = across // math.gcd(interval, across)
     ends = marks[step - 1 :: step]
-    if not len(ends):
+    if len(ends) < 2:
         return None
-    nearest = int(np.abs(ends - marks[-1] // 2).argmin())
-    end, before = int(ends[nearest]), (nearest + 1) * step
-    upper = before * interval // across * tall
-    if not _LEAST_HALF <= end / len(codes) <= 1 - _LEAST_HALF:
+    nearest = int(np.abs(ends[:-1] + ends[1:] - marks[-1]).argmin())
+    end, last, before = int(ends[nearest]), int(ends[nearest + 1]), (nearest + 1) * step
+    both = step * interval // across * tall
+    upper = (nearest + 1) * both
+    if end / len(codes) < _LEAST_HALF or last / len(codes) > 1 - _LEAST_HALF:
         return None
     rest = codes[end + 2 :].copy()
     rest[marks[before:] - end - 1] = numbers[: count - before]
+    tail = _COMMENT + _END
     return (
-        _of_height(data, header, start, upper) + data[start : start + end] + _END,
+        _of_height(data, header, start, upper + both) + data[start : start + last] + tail,
         _of_height(data, header, start, header.height - upper) + rest.tobytes(),
         upper,
+        both,
     )
 
 

@@ -26,6 +26,7 @@ from ..core.errors import (
 )
 from ..core.frame import NS_PER_MS, Clock, Frame, Gap, Mode
 from ..core.spec import ModelSpec
+from ..core.system.other_core import runs_first
 from ..pixels.camera_formats import RAW_FORMATS, fitted_from_raw
 from ..pixels.files.opencv_images import silence_opencv
 from ..pixels.window import window_of
@@ -242,8 +243,9 @@ class DeviceSource(OpenCVSource):
         if not self._is_raw or spec is None:
             return super()._converted(image)
         asked = self._request
+        cores = asked.cores if runs_first() else 1
         fitted = fitted_from_raw(
-            image, self.mode, spec, asked.untagged, asked.picture_limit, cores=asked.cores
+            image, self.mode, spec, asked.untagged, asked.picture_limit, cores=cores
         )
         if fitted is None:
             # Not what its format implies. OpenCV may know better, and does not change its mind

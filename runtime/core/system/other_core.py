@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 Args = ParamSpec("Args")
 Found = TypeVar("Found")
 
+_REAL_TIME = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
 _SIBLINGS = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
 
 
@@ -27,11 +28,17 @@ def core_of(number: int) -> str:
 
 
 class OtherCore:
-    """One thread, which does what it is given in turn.
+    """One thread, which does one piece of work at a time.
 
     After a pause the system may wake a thread on the very core of whoever wakes it, and both then
     wait for each other: halves of a picture took longer than the whole (docs/speed.md). So the
-    thread is bound to the other cores for each piece of work.
+    thread is bound to the other cores for each piece of work. It also runs before ordinary threads
+    where the caller does (real-time policies of sched(7)), as that one would otherwise wait for it
+    behind all of those. It keeps that while it sleeps: if it gave it up at the end of its work,
+    another thread would often run before the caller hears of the end.
+
+    Raises:
+        RuntimeError: No thread can be started.
     """
 
     def __init__(self) -> None:
@@ -39,27 +46,47 @@ class OtherCore:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="other core")
         self._thread = self._pool.submit(threading.get_native_id).result()
         self._others = functools.cache(self._others_than)
+        self._free = threading.Lock()
 
     def submit(
         self, work: Callable[Args, Found], *args: Args.args, **options: Args.kwargs
     ) -> Future[Found] | None:
-        """Begin a piece of work; None where the thread cannot be placed."""
+        """Begin a piece of work; None where the thread is busy, or is not to be placed as above."""
         others = self._others(_own_cpu())
-        if not others:
-            return None
-        try:
-            os.sched_setaffinity(self._thread, others)
-        except OSError:  # a container forbids it, or has taken cores away
+        if not others or not self._free.acquire(blocking=False):
             return None
 
         def placed() -> Found:
             try:
                 return work(*args, **options)
             finally:
-                with contextlib.suppress(OSError):
-                    os.sched_setaffinity(0, self._cpus)
+                self._rest()
 
-        return self._pool.submit(placed)
+        try:
+            os.sched_setaffinity(self._thread, others)
+            policy = _policy_of(0)
+            if policy in _REAL_TIME:
+                own, policy = os.sched_getparam(0), policy | os.SCHED_RESET_ON_FORK
+                os.sched_setscheduler(self._thread, policy, own)
+            else:
+                self.calm()
+            return self._pool.submit(placed)
+        except (OSError, RuntimeError):  # a container forbids it, cores are gone, or Python ends
+            self._rest()
+            return None
+
+    def calm(self) -> None:
+        """Let the thread run among all others, as one has to that takes long."""
+        if _policy_of(self._thread) in _REAL_TIME:
+            with contextlib.suppress(OSError):
+                # Who may not take that mark away would be refused the rest as well.
+                policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+                os.sched_setscheduler(self._thread, policy, os.sched_param(0))
+
+    def _rest(self) -> None:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(self._thread, self._cpus)
+        self._free.release()
 
     def _others_than(self, own: int) -> frozenset[int]:
         if own < 0:
@@ -69,8 +96,13 @@ class OtherCore:
 
 
 def other_core() -> OtherCore | None:
-    """Return the one of this process; None where there is one core, or threads cannot be placed."""
+    """Return the one of this process; None where there is one core, or no thread to be placed."""
     return _of_process(os.getpid())  # a process that was forked has none of its parent's threads
+
+
+def runs_first() -> bool:
+    """Whether the calling thread runs before ordinary ones, and what it waits for can, too."""
+    return _policy_of(0) in _REAL_TIME
 
 
 @functools.cache
@@ -78,7 +110,20 @@ def _of_process(_: int) -> OtherCore | None:
     if not hasattr(os, "sched_setaffinity") or _own_cpu() < 0:
         return None
     cores = {core_of(cpu) for cpu in os.sched_getaffinity(0)}
-    return OtherCore() if len(cores) > 1 else None
+    if len(cores) < 2:
+        return None
+    try:
+        return OtherCore()
+    except RuntimeError:  # as many threads as are allowed are there
+        return None
+
+
+def _policy_of(thread: int) -> int:
+    """Return how a thread is scheduled, 0 being the calling one; musl does not say it."""
+    try:
+        return os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK
+    except OSError:
+        return os.SCHED_OTHER
 
 
 def _own_cpu() -> int:

@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 
 from ...core.errors import ImageError
 from ...core.lifecycle import Closing
+from ...core.system.other_core import runs_first
 from ...pixels.camera_formats import DIVISORS, reduced_from_jpeg
 from ...pixels.files.image_files import picture_from_bytes
 from ...pixels.orientation import Pixels
@@ -197,7 +198,8 @@ class PacketDecoder(Closing):
         # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
         full = codec.height, codec.width
         geometry = display.before_decoding
-        reduced = reduced_from_jpeg(data, spec, full, geometry, self._limit, cores=self._cores)
+        cores = self._cores if runs_first() else 1
+        reduced = reduced_from_jpeg(data, spec, full, geometry, self._limit, cores=cores)
         return None if reduced is None else reduced.pixels
 
     def _is_cut(self, packet: Packet) -> bool:

@@ -7,6 +7,8 @@ import pytest
 
 from motorvae.benchmarks.cases import jpegs
 from motorvae.benchmarks.under_test.scenes import frame_of, jpeg_of
+from motorvae.benchmarks.under_test.stream_process import StreamProcess
+from motorvae.runtime.core.system.other_core import other_core
 from motorvae.runtime.pixels.jpeg import jpeg_header, pixels_of_jpeg
 
 
@@ -23,9 +25,27 @@ def test_both_forms_are_measured_on_one_core_and_two(
         for form in ("without markers", "with markers")
         for way in ("Huffman codes alone", "luma, one core", "luma, two cores")
     ]
-    ages = [float(line.split(" | ")[1]) for line in streams.splitlines()[2:]]
-    assert len(ages) == 2
+    rows = [line.split(" | ") for line in streams.splitlines()[2:]]
+    assert [row[0] for row in rows] == [
+        f"| 640x480 {way}" for way in ("without markers", "with markers, one core", "with markers")
+    ]
+    ages = [float(row[1]) for row in rows]
     assert min(ages) > 0
+
+
+@pytest.mark.skipif(other_core() is None, reason="this needs two cores")
+def test_one_way_decodes_on_one_core(small_bundle: Path) -> None:
+    """Told by the process itself, which then ends before it opens anything."""
+    tell = """
+from motorvae.runtime.stream.options import StreamOptions
+print(StreamOptions(("0",), "x", latency="lowest").cores_for_decoding, flush=True)
+"""
+    cores = []
+    for _, change in jpegs._STREAMS.values():
+        with StreamProcess(("--camera", "0", "--model", str(small_bundle)), change + tell) as it:
+            cores.append(int(it.rows(1)[0]))
+    assert cores[1] == 1
+    assert cores[0] == cores[2] > 1
 
 
 def test_markers_change_no_pixel() -> None:

@@ -9,6 +9,7 @@ x 256. The reference is the picture decoded in full and averaged in float64.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,11 +35,19 @@ SPEC = ModelSpec()
 
 def main(words: Sequence[str]) -> None:
     """Print a row for each set and scale."""
+    summary, _, more = str(__doc__).partition("\n\n")
+    parser = argparse.ArgumentParser("jpeg_scales", description=summary, epilog=more)
+    parser.add_argument("sets", nargs="+", metavar="vehicles|NAME=PATH", type=named)
+    sets = parser.parse_args(words).sets
     print("| set | pictures | scale | mean error, worst | correlation, worst | a pixel, worst |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for word in words:
-        name, _, path = word.partition("=")
-        pictures = [jpeg_of(image).tobytes() for image in images(name, path)]
+    for name, path in sets:
+        try:
+            pictures = [jpeg_of(image).tobytes() for image in images(name, path)]
+        except (OSError, av.FFmpegError) as error:
+            parser.error(f"{name}={path} cannot be read: {error}")
+        if not pictures:
+            parser.error(f"{name}={path} holds no picture: name a video or a folder of pictures")
         for eighths in EIGHTHS:
             found = np.array([errors(data, eighths) for data in pictures])
             worst = f"{found[:, 0].max():.2f} | {found[:, 1].min():.5f} | {found[:, 2].max():.0f}"
@@ -54,6 +63,14 @@ def main(words: Sequence[str]) -> None:
     print("\n| scale | p50 ms | fastest |\n| ---: | ---: | ---: |")
     for eighths, times in taken.items():
         print(f"| {eighths}/8 | {np.median(times):.2f} | {min(times):.2f} |")
+
+
+def named(word: str) -> tuple[str, str]:
+    """Return the name and the path of a set; argparse takes the error for a wrong use."""
+    name, _, path = word.partition("=")
+    if bool(path) == (name == "vehicles"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither vehicles nor NAME=PATH")
+    return name, path
 
 
 def images(name: str, path: str) -> Iterator[Image]:

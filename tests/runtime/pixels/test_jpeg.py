@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import av
@@ -17,6 +18,7 @@ from motorvae.runtime.pixels.jpeg import jpeg_scan
 from motorvae.runtime.pixels.picture import PictureLimit
 from motorvae.runtime.pixels.reference import reference_picture
 
+from . import jpeg_scales
 from .real_pictures import assert_within_bound, street
 
 FITS = ["stretch", "crop", "pad", "letterbox"]
@@ -174,3 +176,24 @@ def test_more_scans_than_any_encoder_writes_are_refused() -> None:
     assert fitted_from_jpeg(data, spec()).size
     with pytest.raises(ImageError, match="more than 256 scans"):
         fitted_from_jpeg(data[:end] + 300 * data[scan:end] + data[end:], spec())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--help"], 0, "how exact and how fast"),
+        ([], 2, "required"),
+        (["street"], 2, "'street' is neither vehicles nor NAME=PATH"),
+        (["street=none"], 2, "street=none cannot be read: "),
+        (["street="], 2, "is neither"),
+        (["here=EMPTY"], 2, "holds no picture"),
+    ],
+)
+def test_the_script_of_scales_says_what_is_wrong_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        jpeg_scales.main([word.replace("EMPTY", str(tmp_path)) for word in words])
+    assert ended.value.code == code
+    out, err = capsys.readouterr()
+    assert said in " ".join((err if code else out).split())

@@ -20,7 +20,7 @@ from motorvae.runtime.pixels.camera_formats import (
     fitted_from_jpeg,
     reduced_from_jpeg,
 )
-from motorvae.runtime.pixels.jpeg import grey_in_halves, jpeg_header, pixels_of_jpeg
+from motorvae.runtime.pixels.jpeg import _halves, grey_in_halves, jpeg_header, pixels_of_jpeg
 
 pytestmark = pytest.mark.skipif(other_core() is None, reason="this needs two cores")
 
@@ -169,6 +169,34 @@ def test_a_marker_of_another_number_is_damage_in_either_half(place: int) -> None
     assert halves(bytes(data)) is None
     with pytest.raises(ImageError, match="instead of RST"):
         fitted_from_jpeg(bytes(data), SPEC, cores=2)
+
+
+@pytest.mark.parametrize("interval", [80, 40, 160])
+def test_bytes_too_many_are_what_they_are_to_the_whole(interval: int) -> None:
+    """Before and behind markers all over the picture; the cut is at one of those in the middle."""
+    data = jpeg(1280, 720, interval)
+    marks = marks_of(data)
+    spread = {*range(0, len(marks), max(1, len(marks) // 12))}
+    found = set()
+    for place in sorted(spread | {*range(len(marks) // 2 - 3, len(marks) // 2 + 4)}):
+        for count in range(1, 9) if place not in spread else (2, 5):
+            for at in (marks[place], marks[place] + 2):
+                changed = data[:at] + bytes([0x5A]) * count + data[at:]
+                whole = outcome(changed, 1)
+                assert outcome(changed, 2) == whole, (place, count, at)
+                found.add(type(whole))
+    assert str in found
+
+
+def test_the_rows_in_both_halves_are_few() -> None:
+    for interval, rows in ((80, 16), (40, 16), (5, 16), (160, 32), (7, 112)):
+        data = jpeg(1280, 720, interval)
+        header = jpeg_header(data)
+        assert header is not None
+        cut = _halves(data, header)
+        assert cut is not None
+        assert cut[3] == rows
+        assert 0.3 < len(cut[0]) / len(data) < 0.7
 
 
 def test_a_child_of_a_process_that_decoded_decodes_too() -> None:

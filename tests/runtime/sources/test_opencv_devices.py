@@ -196,7 +196,8 @@ def test_a_large_jpeg_of_a_camera_is_decoded_on_two_cores(
     picture = cv2.imencode(".jpg", random.integers(0, 99, (720, 1280), np.uint8), options)[1]
     spec, path = ModelSpec(image_size=32, channels=(8, 8), latent_size=4), str(clips["mjpeg.avi"])
     expected = camera_formats.fitted_from_jpeg(picture.tobytes(), spec)
-    for cores in (1, 2):
+    for cores, first in ((1, True), (2, False), (2, True)):
+        monkeypatch.setattr(device, "runs_first", lambda first=first: first)
         asked = CaptureRequest(spec=spec, cores=cores)
         with DeviceSource(SourceSpec.device(path), asked, api=cv2.CAP_FFMPEG) as source:
             source._is_raw = True

@@ -1,4 +1,4 @@
-"""Large JPEGs of a live stream are decoded in halves where more cores may be taken for it."""
+"""Large JPEGs of a live stream are decoded in halves where more cores may be taken for it, now."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from motorvae.runtime.pixels import jpeg
 from motorvae.runtime.pixels.camera_formats import fitted_from_jpeg
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
+from motorvae.runtime.sources.video import decoder
 from motorvae.runtime.sources.video.source import VideoSource
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8), latent_size=4)
@@ -35,15 +36,19 @@ class Counted:
         return self._beside.submit(work, *args)
 
 
-@pytest.mark.parametrize(("is_live", "cores"), [(True, 2), (True, 1), (False, 2)])
-def test_only_a_live_one_takes_another_core(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_live: bool, cores: int
+@pytest.mark.parametrize(
+    ("is_live", "cores", "first"),
+    [(True, 2, True), (True, 2, False), (True, 1, True), (False, 2, True)],
+)
+def test_only_a_live_one_that_runs_first_takes_another_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_live: bool, cores: int, first: bool
 ) -> None:
     beside = other_core()
     if beside is None:
         pytest.skip("this needs two cores")
     counted = Counted(beside)
     monkeypatch.setattr(jpeg, "other_core", lambda: counted)
+    monkeypatch.setattr(decoder, "runs_first", lambda: first)  # few users may ask for it
     random = np.random.default_rng(0)
     options = (cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_RST_INTERVAL, 80)
     pictures = [
@@ -63,4 +68,4 @@ def test_only_a_live_one_takes_another_core(
     for item, picture in zip(items, pictures, strict=True):
         assert isinstance(item, Frame)
         assert np.array_equal(item.image, fitted_from_jpeg(picture, SPEC))
-    assert counted.count == (len(pictures) if is_live and cores > 1 else 0)
+    assert counted.count == (len(pictures) if is_live and cores > 1 and first else 0)
