@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.core.system.other_core import other_core
+from motorvae.runtime.pixels import jpeg as module
 from motorvae.runtime.pixels.camera_formats import (
     _NO_CODE,
     _holds_no_code,
@@ -197,6 +201,36 @@ def test_the_rows_in_both_halves_are_few() -> None:
         assert cut is not None
         assert cut[3] == rows
         assert 0.3 < len(cut[0]) / len(data) < 0.7
+
+
+def test_a_half_that_takes_long_does_not_run_first_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, calmed, waited = other_core(), threading.Event(), []
+
+    class Slow:
+        """The other core, which begins once it is calm."""
+
+        def submit(self, work: Callable[..., Any], *args: Any) -> Any:
+            assert real is not None
+
+            def begin() -> Any:
+                waited.append(calmed.wait(20))
+                return work(*args)
+
+            return real.submit(begin)
+
+        def calm(self) -> None:
+            calmed.set()
+
+    monkeypatch.setattr(module, "other_core", Slow)
+    monkeypatch.setattr(module, "_LONG_S", 0.01)
+    data = jpeg()
+    found, whole = halves(data), pixels_of_jpeg(data, "grey")
+    assert found is not None
+    assert whole is not None
+    assert np.array_equal(found, whole)
+    assert waited == [True]
 
 
 def test_a_child_of_a_process_that_decoded_decodes_too() -> None:

@@ -103,25 +103,26 @@ def test_work_runs_first_where_its_caller_does_and_else_not() -> None:
         may_go.wait()
         return [first, (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)]
 
-    def call() -> None:
+    def call(takes_long: bool) -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(2))
         assert runs_first()
         started = beside.submit(work)
         assert started is not None
         looked.wait()
-        beside.calm()  # as of one that takes long
+        if takes_long:
+            beside.calm()
         may_go.set()
         found.extend(started.result())
 
     found: list[tuple[int, int]] = []
-    for _ in range(2):
+    for takes_long in (True, False):
         looked.clear()
         may_go.clear()
-        caller = threading.Thread(target=call)
+        caller = threading.Thread(target=call, args=(takes_long,))
         caller.start()
         caller.join()
     fifo, other = (policy | os.SCHED_RESET_ON_FORK for policy in (os.SCHED_FIFO, os.SCHED_OTHER))
-    assert found == [(fifo, 2), (other, 0)] * 2
+    assert found == [(fifo, 2), (other, 0), (fifo, 2), (fifo, 2)]
     assert not runs_first()
     ordinary = beside.submit(os.sched_getscheduler, 0)
     assert ordinary is not None
