@@ -112,12 +112,12 @@ def _compare(options: CompareOptions, *_: object) -> None:
     with needed_for("benchmarking", extra="bench"):
         from .compare import check_regressions, compare_results, print_comparison  # noqa: PLC0415
         from .measure.result import load_result  # noqa: PLC0415  # with psutil
-        from .report.ratios import check_gains, compare_gains, print_gains, unmatched  # noqa: PLC0415
+        from .report.ratios import check_gains, compare_gains, gains_of, print_gains  # noqa: PLC0415
     before, after = load_result(options.before), load_result(options.after)
     if options.ratios:
         tolerance = 0.35 if options.tolerance is None else options.tolerance
         gains = compare_gains(before, after, tolerance, expect=options.expect)
-        print_gains(PlainConsole(), gains, unmatched(before, after))
+        print_gains(PlainConsole(), gains, gains_of(before))
         check_gains(gains, tolerance)
         return
     tolerance = 0.05 if options.tolerance is None else options.tolerance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,17 +79,21 @@ def compare_gains(
         for case in after.cases
         if case.whole is None and case.key in measured and _is_ours(case)
     ]
+    passed = {case.key for case in before.cases if case.passed}
+    gone += [
+        f"{case.key} (past the limit of its drift gate)"
+        for case in after.cases
+        if case.whole is not None and not case.passed and case.key in passed and _is_ours(case)
+    ]
     if gone:
         raise MeasurementError(f"no longer measured: {sentence_list(gone)}; find out why")
-    has = {case.precision for case in before.cases}
+    has = {gain.of.precision for gain in gains_of(before).values()}
     if unknown := sorted(set(expect) - has):
         raise MeasurementError(
-            f"expected {sentence_list(unknown)}, of which the first result has no case: it has "
-            f"{sentence_list(sorted(has))}"
+            f"expected {sentence_list(unknown)}, of which the first result has no ratio: it has "
+            f"those of {sentence_list(sorted(has))}"
         )
-    missing = [
-        key for key, gain in unmatched(before, after, alike=True) if gain.of.precision in expect
-    ]
+    missing = [key for key, gain in _lacking(before, after) if gain.of.precision in expect]
     if missing:
         raise MeasurementError(
             f"{len(missing)} expected ratios are missing: {sentence_list(missing[:3])}"
@@ -109,6 +113,12 @@ def compare_gains(
         if is_other and was.of_rates and gain.of_rates:
             expected *= gain.of_rates / was.of_rates
         found.append(GainChange(key, expected, gain, gain.best < expected * (1 - tolerance)))
+    compared = {change.after.of.precision for change in found}
+    if left := sorted(set(expect) - compared):
+        raise MeasurementError(
+            f"expected {sentence_list(left)}, of which no ratio could be compared: on another "
+            "processor it takes matrix rates of that precision in both results"
+        )
     if not found:
         raise MeasurementError(
             "the two results share no ratio: measure --only encoder, or more, with an INT8 bundle"
@@ -116,23 +126,23 @@ def compare_gains(
     return tuple(found)
 
 
-def unmatched(before: Result, after: Result, *, alike: bool = False) -> list[tuple[str, Gain]]:
-    """Return the gains of `before` that `after` lacks; `alike`: of work that both have measured."""
+def _lacking(before: Result, after: Result) -> list[tuple[str, Gain]]:
+    """Return the gains of `before` that `after` lacks, though it has measured the same work."""
     there = gains_of(after)
     works = {case.what for case in after.cases}
     return [
         (key, gain)
         for key, gain in gains_of(before).items()
-        if key not in there and (not alike or gain.of.what in works)
+        if key not in there and gain.of.what in works
     ]
 
 
 def print_gains(
     console: Console,
     found: tuple[GainChange, ...],
-    missing: Sequence[tuple[str, Gain]] = (),
+    before: Mapping[str, Gain] | None = None,
 ) -> None:
-    """Print a line for each, and how many of which kind the second result does not have."""
+    """Print a line for each, and how many of which kind of those `before` were not compared."""
     for change in found:
         verdict = "lost" if change.lost else "kept"
         console.print(
@@ -140,10 +150,12 @@ def print_gains(
             style="red" if change.lost else None,
             soft_wrap=True,
         )
-    groups = Counter(gain.of.group for _, gain in missing)
+    keys = {change.key for change in found}
+    groups = Counter(gain.of.group for key, gain in (before or {}).items() if key not in keys)
     if groups:
         kinds = ", ".join(f"{count} of {group}" for group, count in groups.items())
-        console.print(f"not compared, only the first result has them: {kinds}", soft_wrap=True)
+        reason = "the second result lacks them, or is of another processor or kind of grey"
+        console.print(f"not compared: {kinds}; {reason}", soft_wrap=True)
 
 
 def check_gains(found: tuple[GainChange, ...], tolerance: float) -> None:

@@ -144,7 +144,7 @@ def grey_in_halves(data: bytes, header: JpegHeader, divisor: int) -> Pixels | No
     """
     height, width = header.height, header.width
     beside = None if len(data) < _LEAST_BYTES else other_core()
-    if beside is None or height % divisor or width % divisor:
+    if beside is None or height % divisor or width % divisor or _may_blend_rows(data, header):
         return None
     halves = _halves(data, header)
     if halves is None:
@@ -166,7 +166,7 @@ def grey_in_halves(data: bytes, header: JpegHeader, divisor: int) -> Pixels | No
         return None
     own: tuple[int, ...] = ()
     try:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, MemoryError):
             own = decode(first, parts[0])
     finally:  # it writes into memory that is handed out, or let go
         if not wait([other], _LONG_S).done:
@@ -174,9 +174,22 @@ def grey_in_halves(data: bytes, header: JpegHeader, divisor: int) -> Pixels | No
             wait([other])
     try:
         shapes = own, other.result()
-    except ValueError:
+    except (ValueError, MemoryError):
         return None
     return pixels[:, :, 0] if shapes == tuple(part.shape for part in parts) else None
+
+
+def _may_blend_rows(data: bytes, header: JpegHeader) -> bool:
+    """Whether luma may be computed of rows above and below: of planes that are less tall, of RGB.
+
+    libjpeg takes luma as it is from YCbCr, and computes it from RGB, for which it enlarges such
+    planes. It takes a picture for RGB by an Adobe segment or its components' names
+    (`default_decompress_parms` of its jdapimin.c).
+    """
+    if len({down for _, down in header.samples}) < 2:
+        return False
+    names = data[header.frame + 6 : header.frame + 6 + 3 * len(header.samples) : 3]
+    return names == b"RGB" or b"Adobe" in data[: header.scan]
 
 
 def _halves(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, int, int] | None:

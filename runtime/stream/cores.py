@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..core.lifecycle import Closing
-from ..core.system.other_core import core_of
+from ..core.system.other_core import calm_other_core, core_of
 
 _TASKS = Path("/proc/self/task")
 _PRIORITY = 1
@@ -108,16 +108,18 @@ class Cores(Closing):
         """Let the calling thread run where and as it could before."""
         if self._before is None:
             return
-        (cpus, policy, priority), self._before = self._before, None
-        with self._turn:
-            if self._raised.pop(threading.get_native_id(), None):
-                self._bound_s = time.thread_time() - self._others_s
+        cpus, policy, priority = self._before
         with contextlib.suppress(OSError):
             if self._own:
                 os.sched_setaffinity(0, cpus)
             if os.sched_getscheduler(0) != policy:
                 # Who may not take that mark away would be refused the rest as well.
                 os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, priority)
+        # Only then: Ctrl-C may come at any line, and `release` or `close` after it goes on.
+        with self._turn:
+            if self._raised.pop(threading.get_native_id(), None):
+                self._bound_s = time.thread_time() - self._others_s
+        self._before = None
 
     def begin_beside(self) -> None:
         """Let the calling thread run anywhere, which a bound one began, and before that one."""
@@ -192,6 +194,7 @@ class Cores(Closing):
             if _runs_first(thread):
                 _make_ordinary(thread)
         self._raised.clear()
+        calm_other_core()
 
     def close(self) -> None:
         """Let no thread run first any more: what hangs may never end. Nobody looks after them."""

@@ -62,6 +62,7 @@ class OtherCore:
             finally:
                 self._rest()
 
+        begun: Future[Found] | None = None
         try:
             os.sched_setaffinity(self._thread, others)
             policy = _policy_of(0)
@@ -70,10 +71,13 @@ class OtherCore:
                 os.sched_setscheduler(self._thread, policy, own)
             else:
                 self.calm()
-            return self._pool.submit(placed)
+            begun = self._pool.submit(placed)
         except (OSError, RuntimeError):  # a container forbids it, cores are gone, or Python ends
-            self._rest()
             return None
+        finally:
+            if begun is None:
+                self._rest()
+        return begun
 
     def calm(self) -> None:
         """Let the thread run among all others, as one has to that takes long."""
@@ -97,7 +101,19 @@ class OtherCore:
 
 def other_core() -> OtherCore | None:
     """Return the one of this process; None where there is one core, or no thread to be placed."""
-    return _of_process(os.getpid())  # a process that was forked has none of its parent's threads
+    process = os.getpid()  # one that was forked has none of its parent's threads
+    if process not in _made and (found := _new_one()) is not None:
+        _made.setdefault(process, found)  # another thread's may be there: then this one ends
+    return _made.get(process)
+
+
+def calm_other_core() -> None:
+    """Let the one of this process run among all others, if there is one; its next caller may not.
+
+    That is for whoever takes back what lets callers run first: none of them may come again.
+    """
+    if (made := _made.get(os.getpid())) is not None:
+        made.calm()
 
 
 def runs_first() -> bool:
@@ -105,8 +121,10 @@ def runs_first() -> bool:
     return _policy_of(0) in _REAL_TIME
 
 
-@functools.cache
-def _of_process(_: int) -> OtherCore | None:
+_made: dict[int, OtherCore] = {}  # by process
+
+
+def _new_one() -> OtherCore | None:
     if not hasattr(os, "sched_setaffinity") or _own_cpu() < 0:
         return None
     cores = {core_of(cpu) for cpu in os.sched_getaffinity(0)}

@@ -133,6 +133,18 @@ def test_what_cannot_be_compared_is_refused(published: Result) -> None:
     )
     with pytest.raises(MeasurementError, match=r"no longer measured: .*int8.*it crashed"):
         compare_gains(published, gone, 0.35)
+    drifted = changed(
+        published,
+        lambda case: (
+            case.model_copy(
+                update={"latent_error": case.latent_error.model_copy(update={"passed": False})}
+            )
+            if case.precision == "int8" and case.latent_error
+            else case
+        ),
+    )
+    with pytest.raises(MeasurementError, match=r"no longer measured: .*int8.*its drift gate"):
+        compare_gains(published, drifted, 0.35)
     with pytest.raises(MeasurementError, match="share no ratio"):
         compare_gains(published, published.model_copy(update={"cases": ()}), 0.35)
 
@@ -156,12 +168,26 @@ def test_an_expected_precision_that_is_gone_is_refused_and_others_are_named(
     with pytest.raises(MeasurementError, match="expected int4, of which the first result has no"):
         compare_gains(published, short, 0.35, expect=["int4"])
 
+    # On another processor without its matrix rate, none of them says anything.
+    rates = {name: rate for name, rate in published.matrix.items() if name != "int8"}
+    cpu = published.environment.model_copy(update={"cpu": "another"})
+    elsewhere = published.model_copy(update={"environment": cpu, "matrix": rates})
+    assert compare_gains(published, elsewhere, 0.35)
+    with pytest.raises(MeasurementError, match="expected int8, of which no ratio could be"):
+        compare_gains(published, elsewhere, 0.35, expect=["int8"])
+    unmeasured = changed(
+        published,
+        lambda case: case.with_facts(stages={}) if case.precision == "int8" else case,
+    )
+    with pytest.raises(MeasurementError, match="expected int8, of which the first result has no"):
+        compare_gains(unmeasured, unmeasured, 0.35, expect=["int8"])
+
     from motorvae.benchmarks.cli import main  # with its own console
 
     path = tmp_path / "bench.json"
     path.write_text(without.model_dump_json())
     assert main(["compare", str(PUBLISHED), str(path), "--ratios"]) == 0
-    assert "only the first result has them" in capsys.readouterr().out
+    assert "of encoder, " in capsys.readouterr().out
     assert main(["compare", str(PUBLISHED), str(path), "--ratios", "--expect", "int8"]) == 1
     assert main(["compare", str(PUBLISHED), str(path), "--expect", "int8"]) == 1
     assert "--expect int8: give --ratios, too" in capsys.readouterr().err

@@ -103,6 +103,37 @@ def test_what_cannot_be_cut_is_decoded_whole() -> None:
     assert halves(jpeg(1288, 712, 161, "grey"), 3) is None
 
 
+ADOBE_RGB = bytes.fromhex("ffee000e") + b"Adobe" + bytes.fromhex("00640000000000")
+
+
+@pytest.mark.parametrize(
+    ("sampling", "names", "is_cut"),
+    [("4:2:0", b"RGB", False), ("4:2:0", None, False), ("4:2:2", None, True)],
+)
+def test_planes_of_red_green_and_blue_are_not_cut_where_they_are_blended(
+    sampling: str, names: bytes | None, is_cut: bool
+) -> None:
+    """libjpeg enlarges those that are less tall, across rows of blocks, and luma is of all."""
+    data = bytearray(jpeg(sampling=sampling))
+    header = jpeg_header(bytes(data))
+    assert header is not None
+    if names is not None:
+        scan = header.scan + 5
+        data[header.frame + 6 : header.frame + 15 : 3] = names
+        data[scan : scan + 6 : 2] = names
+    del data[2:20]  # what says that it is JFIF
+    if names is None:
+        data[2:2] = ADOBE_RGB
+    found = halves(bytes(data))
+    assert (found is not None) == is_cut
+    whole = pixels_of_jpeg(bytes(data), "grey", 720, 1280)
+    assert whole is not None
+    of_luma = pixels_of_jpeg(jpeg(sampling=sampling), "grey", 720, 1280)
+    assert not np.array_equal(whole, np.asarray(of_luma))  # taken for RGB indeed
+    if found is not None:
+        assert np.array_equal(found, whole)
+
+
 def test_colours_are_not_halved() -> None:
     """Their samples are interpolated between rows of blocks."""
     spec = ModelSpec(image_size=(80, 160), color="rgb", channels=(8, 8), latent_size=4)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from motorvae.runtime.core.system.other_core import other_core
 from motorvae.runtime.stream import cores as module
 from motorvae.runtime.stream.cores import Cores
 
@@ -53,6 +54,24 @@ def test_threads_run_first_and_the_callers_only_while_it_is_bound() -> None:
                 assert os.sched_getscheduler(begun) == os.SCHED_OTHER
             cores.release()
             assert os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
+
+    in_a_thread(work)
+
+
+@several_cores
+@first
+def test_what_works_for_a_thread_that_ran_first_is_ordinary_with_it() -> None:
+    def work() -> None:
+        beside = other_core()
+        assert beside is not None
+        cores = Cores(first=True)
+        cores.begin_capture()
+        begun = beside.submit(threading.get_native_id)
+        assert begun is not None
+        thread = begun.result()
+        assert os.sched_getscheduler(thread) == FIFO
+        cores.close()
+        assert os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
 
     in_a_thread(work)
 
