@@ -86,6 +86,8 @@ def run_process(
             return process.wait(_FOREVER_S)
     except KeyboardInterrupt:
         if process is not None:
+            # If it came just as `wait` or `poll` had taken Popen's lock, that is never released.
+            setattr(process, "_waitpid_lock", threading.Lock())  # noqa: B010  # none of ours
             process.terminate()
             process.send_signal(signal.SIGCONT)  # or one that Ctrl-Z has stopped would stay
             for _ in range(2):

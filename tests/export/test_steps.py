@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -89,6 +90,25 @@ def test_ctrl_z_stops_the_step_as_well(running: subprocess.Popen[str]) -> None:
     running.wait(60)  # one that is still stopped would not end
     with pytest.raises(ProcessLookupError):
         os.kill(step, 0)
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_just_as_popen_has_taken_its_lock_ends_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait, begun = subprocess.Popen.wait, []
+
+    def interrupted(self: Any, timeout: float | None = None) -> int:
+        if not begun:
+            begun.append(self)
+            self._waitpid_lock.acquire()
+            raise KeyboardInterrupt
+        return wait(self, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        steps.run_process(["sleep", "1000"])
+    assert begun[0].returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("running", ["echo $$; exec sleep 1000"], indirect=True)

@@ -26,8 +26,9 @@ CPU = EngineRequest(backend="onnx")
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """All encoders and cameras that were opened, in order."""
+def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """All encoders and cameras that are opened, in order; no trial of threads is remembered."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     found: list[Any] = []
     select, source = opening.select_engine, run.open_source
 
