@@ -141,7 +141,7 @@ def save_plot(path: Path, found: Sequence[Found]) -> None:
             own = [one for one in found if one.processes == processes]
             values = [getattr(one, name) for one in own]
             axes.plot([one.cameras for one in own], values, "o-", label=label)
-        axes.set(title=title, xlabel="cameras")
+        axes.set(title=title, xlabel="cameras", xticks=sorted({one.cameras for one in found}))
         axes.set_ylim(bottom=0)
     panels[0].legend(frameon=False)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

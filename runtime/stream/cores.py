@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..core.lifecycle import Closing
-from ..core.system.other_core import calm_other_core, core_of
+from ..core.system.other_core import REAL_TIME, calm_other_core, core_of, make_ordinary
 
 _TASKS = Path("/proc/self/task")
 _PRIORITY = 1
 """Of SCHED_FIFO: before every ordinary thread, behind every other one of that kind."""
 _ENCODES = "the thread that encodes"
 _AMONG_ALL = "threads run among all others"
-_REAL_TIME = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
 _LOOK_S = 1.0
 _MOST_SHARE = 0.7
 """Of the time. Who takes more of a core would leave too little to ordinary threads, such as those
@@ -137,7 +136,7 @@ class Cores(Closing):
             if not self._first:
                 return
             try:
-                if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK in _REAL_TIME:
+                if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK in REAL_TIME:
                     return  # whoever started this has given it more
                 policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
                 os.sched_setscheduler(thread, policy, os.sched_param(priority))
@@ -192,7 +191,7 @@ class Cores(Closing):
         self._first, self.note = False, self.note or note
         for thread in sorted(self._raised, key=threading.get_native_id().__eq__):
             if _runs_first(thread):
-                _make_ordinary(thread)
+                make_ordinary(thread)
         self._raised.clear()
         calm_other_core()
 
@@ -239,12 +238,6 @@ def _runs_first(thread: int) -> bool:
         return os.sched_getscheduler(thread) == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
     except OSError:
         return False
-
-
-def _make_ordinary(thread: int) -> None:
-    with contextlib.suppress(OSError):
-        policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(thread, policy, os.sched_param(0))
 
 
 def _taken_s(thread: int) -> float:

@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 Args = ParamSpec("Args")
 Found = TypeVar("Found")
 
-_REAL_TIME = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
+REAL_TIME = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
 _SIBLINGS = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
 
 
@@ -65,8 +65,8 @@ class OtherCore:
         begun: Future[Found] | None = None
         try:
             os.sched_setaffinity(self._thread, others)
-            policy = _policy_of(0)
-            if policy in _REAL_TIME:
+            policy = policy_of(0)
+            if policy in REAL_TIME:
                 own, policy = os.sched_getparam(0), policy | os.SCHED_RESET_ON_FORK
                 os.sched_setscheduler(self._thread, policy, own)
             else:
@@ -81,11 +81,8 @@ class OtherCore:
 
     def calm(self) -> None:
         """Let the thread run among all others, as one has to that takes long."""
-        if _policy_of(self._thread) in _REAL_TIME:
-            with contextlib.suppress(OSError):
-                # Who may not take that mark away would be refused the rest as well.
-                policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
-                os.sched_setscheduler(self._thread, policy, os.sched_param(0))
+        if policy_of(self._thread) in REAL_TIME:
+            make_ordinary(self._thread)
 
     def _rest(self) -> None:
         with contextlib.suppress(OSError):
@@ -118,7 +115,7 @@ def calm_other_core() -> None:
 
 def runs_first() -> bool:
     """Whether the calling thread runs before ordinary ones, and what it waits for can, too."""
-    return _policy_of(0) in _REAL_TIME
+    return policy_of(0) in REAL_TIME
 
 
 _made: dict[int, OtherCore] = {}  # by process
@@ -136,12 +133,20 @@ def _new_one() -> OtherCore | None:
         return None
 
 
-def _policy_of(thread: int) -> int:
+def policy_of(thread: int) -> int:
     """Return how a thread is scheduled, 0 being the calling one; musl does not say it."""
     try:
         return os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK
     except OSError:
         return os.SCHED_OTHER
+
+
+def make_ordinary(thread: int) -> None:
+    """Let a thread run among all others, as far as the system allows it."""
+    with contextlib.suppress(OSError):
+        # Who may not take that mark away would be refused the rest as well.
+        policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(thread, policy, os.sched_param(0))
 
 
 def _own_cpu() -> int:

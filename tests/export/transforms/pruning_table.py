@@ -36,13 +36,11 @@ from motorvae.export import bundle as bundle_module
 from motorvae.export.bundle import write_bundle
 from motorvae.export.graph_folder import GraphFolder
 from motorvae.export.int8.graphs import Int8Search
-from motorvae.export.int8.images import CalibrationImages
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.export.ood import altered_images, made_images
 from motorvae.export.verify.batches import run_in_batches
 from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.reference import (
-    Reference,
     held_out_from_run,
     reference_from_bundle,
 )
@@ -71,17 +69,10 @@ Row = dict[str, Any]
 class EncodersOnly(Int8Search):
     """The search for INT8 graphs of a model without a decoder."""
 
-    def __init__(
-        self,
-        files: GraphFolder,
-        verified: Reference,
-        images: CalibrationImages,
-        on_step: Callable[[str], None],
-        prune: bool = False,
-    ) -> None:
+    def __init__(self, files: GraphFolder, *args: Any, **options: Any) -> None:
         spec = files.spec.model_copy(update={"has_decoder": False})
         files = GraphFolder(files.folder, spec, files.weights_sha256)
-        super().__init__(files, verified, images, on_step, prune)
+        super().__init__(files, *args, **options)
 
 
 def write_encoders(run: Path, output: Path, *, pruned: bool) -> None:

@@ -191,8 +191,8 @@ def test_threads_are_made_ordinary_once_and_those_that_are_no_longer_ours_never(
     monkeypatch.setattr(module, "_LOOK_S", 0.02)
     monkeypatch.setattr(module, "_MOST_SHARE", 2.0)
     made: list[int] = []
-    make = module._make_ordinary
-    monkeypatch.setattr(module, "_make_ordinary", lambda one: (made.append(one), make(one)))
+    make = module.make_ordinary
+    monkeypatch.setattr(module, "make_ordinary", lambda one: (made.append(one), make(one)))
 
     def work() -> None:
         own, over = threading.get_native_id(), threading.Event()
