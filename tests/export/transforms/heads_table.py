@@ -21,7 +21,6 @@ import contextlib
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from motorvae.benchmarks.measure.rounds import RoundPlan, interleaved, stopwatch
 from motorvae.export.verify.reference import reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey, Target
 from motorvae.runtime.bundle.load import Bundle, load_bundle
@@ -255,15 +255,11 @@ def ways_of(
 
 def timed(runs: Runs, rounds: int) -> dict[tuple[str, str], list[float]]:
     """Return milliseconds of each, in turn; the first call of a turn finds cold caches: no part."""
-    samples: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for _ in range(rounds):
-        for key, run in runs.items():
-            run()
-            for _ in range(CALLS):
-                start = time.perf_counter()
-                run()
-                samples[key].append(1e3 * (time.perf_counter() - start))
-    return samples
+    laps = {key: stopwatch(run, "run") for key, run in runs.items()}
+    plan = RoundPlan(samples=rounds * CALLS, warmup=0, settle=1, turn=CALLS)
+    return {
+        key: [ns / 1e6 for ns in all_ns["run"]] for key, all_ns in interleaved(laps, plan).items()
+    }
 
 
 def main() -> None:

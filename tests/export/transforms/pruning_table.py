@@ -21,7 +21,6 @@ import argparse
 import contextlib
 import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
+from motorvae.benchmarks.measure.rounds import RoundPlan, interleaved, stopwatch
 from motorvae.benchmarks.under_test.scenes import images_from_source, vehicles
 from motorvae.export import bundle as bundle_module
 from motorvae.export.bundle import write_bundle
@@ -173,7 +173,6 @@ def _energy(mu: npt.NDArray[np.float32], scale: Any, units: Any) -> float:
 
 def times_of(folder: Path, rounds: int) -> list[Row]:
     """Time encoders that give `mu`, all forms and engines in turns."""
-    samples: dict[tuple[str, str, str], list[float]] = {}
     runs: dict[tuple[str, str, str], Callable[[], object]] = {}
     with contextlib.ExitStack() as stack:
         for path in sorted(folder.glob("*/*/manifest.json")):
@@ -183,14 +182,10 @@ def times_of(folder: Path, rounds: int) -> list[Row]:
                 backend = stack.enter_context(_lean(bundle, engine))
                 key = path.parent.parent.name, engine, path.parent.name
                 runs[key] = lambda backend=backend, image=image: backend.run(image)  # type: ignore[misc]
-                samples[key] = []
-        for _ in range(rounds):
-            for key, run in runs.items():
-                run()
-                for _ in range(CALLS):
-                    start = time.perf_counter()
-                    run()
-                    samples[key].append(1e3 * (time.perf_counter() - start))
+        laps = {key: stopwatch(run, "run") for key, run in runs.items()}
+        plan = RoundPlan(samples=rounds * CALLS, warmup=0, settle=1, turn=CALLS)
+        taken = interleaved(laps, plan)
+    samples = {key: [ns / 1e6 for ns in all_ns["run"]] for key, all_ns in taken.items()}
     rows = []
     for name, engine, form in samples:
         if form == "plain" and (name, engine, "pruned") in samples:
