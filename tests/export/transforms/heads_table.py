@@ -273,6 +273,8 @@ def main() -> None:
     if bundle.manifest.weights_sha256 != pruned.manifest.weights_sha256:
         raise SystemExit(f"{given.bundle} and {given.pruned} are of different weights")
     reference, spec = reference_from_bundle(bundle), bundle.spec
+    if (count := len(reference.images)) <= CHOOSING:
+        raise SystemExit(f"{given.bundle} has {count} verification images: {CHOOSING} only choose")
     scale = np.asarray(reference.scale, np.float32)
     fresh = np.stack(
         [reference_picture(vehicle(SEED, n, spec.image_size)[0], spec) for n in range(FRESH)]
