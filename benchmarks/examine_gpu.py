@@ -227,7 +227,7 @@ class Examination:
         with self._on_cuda(entry.key) as backend:
             found, mu = measure(planned, backend, reference, frames=self.frames, meter=self.meter)
         if entry == leanest and found.status == "measured":
-            key = bundle.leanest(GraphKey("decoder", precision, target="onnx")).key
+            key = bundle.leanest(GraphKey("decoder", precision, target="onnx"), on_cpu=False).key
             count = min(len(mu), len(reference.images))
             verifier = Verifier.of_frames(reference, count, one_by_one=False)
             verifier.take_encoded(key, mu[:count])

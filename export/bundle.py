@@ -262,7 +262,7 @@ class BundleWriter:
             if key.variant == "mu":
                 mu_from_encoder(model)
             if key.variant == "phases":
-                phases_from_decoder(model)
+                phases_from_decoder(model, key.target, cut=key.target == "onnx")
             subnormal_weights, kept = 0, tuple[str, ...]()
             if key.precision == "fp16":
                 names = kept_in_engines(model.graph, self._kept[key.part])
@@ -271,7 +271,7 @@ class BundleWriter:
             self._on_step(key.title)
             file = self.files.save(key, model, kept=kept)
             self.reports += self._verifier.verify_file(key, file)
-            if key.precision == "fp32" and self._in_openvino is not None:
+            if (key.precision, key.target) == ("fp32", None) and self._in_openvino is not None:
                 # It may run there. Where OpenVINO is not installed, or does not open a graph, the
                 # manifest holds no such report, and a stream in OpenVINO says so.
                 try:

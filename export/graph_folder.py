@@ -25,7 +25,8 @@ def graph_keys(spec: ModelSpec, precision: Precision) -> tuple[GraphKey, ...]:
     """Return the graphs of a model in a precision other than INT8, encoders first.
 
     An encoder that gives `mu` alone is another form only where there is a `log_var` to leave out;
-    else the one that takes 8 bits is as lean. `phases` is of the card's network.
+    else the one that takes 8 bits is as lean. `phases` is of the card's network: in float32 one for
+    every engine and one for ONNX Runtime.
     """
     lean = GraphKey("encoder", precision, "mu" if spec.has_log_var else "luma")
     phases = GraphKey("decoder", precision, "phases")
@@ -38,6 +39,8 @@ def graph_keys(spec: ModelSpec, precision: Precision) -> tuple[GraphKey, ...]:
             keys.append(GraphKey("decoder", precision))
         if precision != "fp16" and is_card:
             keys.append(phases)
+        if precision == "fp32" and is_card:
+            keys.append(replace(phases, target="onnx"))
     if precision == "bf16":
         return tuple(replace(key, target="openvino") for key in keys)
     return tuple(keys)

@@ -60,7 +60,9 @@ def stream_keys(tested: ModelUnderTest) -> list[GraphKey]:
         GraphKey("encoder", entry.precision, target=runner)
         for entry in tested.bundle.manifest.graphs
         for runner in RUNNERS
-        if entry.graph == "encoder" and is_for(entry, runner) and entry.precision != "fp16"
+        if entry.graph == "encoder"
+        and entry.precision != "fp16"
+        and is_for(entry, runner, tested.bundle)
     }
     order = get_args(Precision)
     return sorted(found, key=lambda key: (str(key.target), order.index(key.precision)))

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from ...runtime.bundle.graph_key import GraphKey, Part, Precision, Target
+from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.errors import (
     BackendError,
@@ -95,7 +96,7 @@ def engines_under_test(
         found = [one for one in found if one.planned.engine in {EAGER, ONNX}]
     for entry in tested.bundle.manifest.graphs:
         for runner in RUNNERS:
-            if entry.graph != part or not is_for(entry, runner):
+            if entry.graph != part or not is_for(entry, runner, tested.bundle):
                 continue
             if not leading or _leads(tested, entry, runner):
                 found.append(production(tested, entry, runner, batch=batch, threads=threads))
@@ -132,11 +133,13 @@ def production(
     return EngineUnderTest(planned, opened, entry)
 
 
-def is_for(entry: GraphEntry, runner: Target) -> bool:
-    """Whether a form of a graph was made for an engine, or for all of them."""
+def is_for(entry: GraphEntry, runner: Target, bundle: Bundle) -> bool:
+    """Whether an engine on a CPU runs a form of a graph: its own, or that for all without one."""
     if entry.precision == "bf16" and runner == "onnx":  # which has no such arithmetic
         return False
-    return entry.made_for in {None, runner}
+    own = replace(entry.key, target=runner)
+    is_own = entry.key == own or own not in {one.key for one in bundle.manifest.graphs}
+    return entry.made_for in {None, runner} and is_own
 
 
 def open_all(

@@ -23,6 +23,8 @@ With stride 2 and padding 1, out[2i] = w[1] x[i] and out[2i + 1] = w[2] x[i] + w
 (Dumoulin & Visin 2016, section 4; Shi et al. 2016, "Is the deconvolution layer the same as a
 convolutional layer?").
 """
+_CUTS = {0: (1, 2, 1), 1: (2, -4, -2)}
+"""The same as start, end and step of a Slice."""
 _EXPECTED = {
     "kernel_shape": (3, 3),
     "strides": (2, 2),
@@ -37,11 +39,14 @@ class _Layer(NamedTuple):
 
     name: str
     source: ir.Value
+    kernel: ir.Value
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
 
 
-def phases_from_decoder(model: ir.Model, target: Target | None = None) -> None:
+def phases_from_decoder(
+    model: ir.Model, target: Target | None = None, *, cut: bool = False
+) -> None:
     """Rewrite a decoder for a kind of engine, or in float32 for all of them, in place.
 
     A transposed convolution becomes the four convolutions that give one phase of its image each,
@@ -55,6 +60,10 @@ def phases_from_decoder(model: ir.Model, target: Target | None = None) -> None:
     and what joins their phases is what that engine does quickly. For TensorRT, where launching a
     kernel costs more than zeros do, the last one becomes one convolution of 2x2 to all phases, and
     the others are joined before the activation.
+
+    With `cut`, which is for ONNX Runtime, weights stay as the transposed convolutions have them, so
+    that a bundle holds them once, and are cut by nodes that an engine folds as it opens the graph.
+    The first stays transposed: it has most of them, and on its small map phases are no faster.
 
     The first stays transposed where a side that it gives is odd, as of 80 x 160 pixels: the phases
     would have one row or column too many, and it is the smallest.
@@ -81,11 +90,11 @@ def phases_from_decoder(model: ir.Model, target: Target | None = None) -> None:
         _rewrite_last_stage_dense(graph, transposed[-1])
     else:
         _rewrite_last_stage(graph, transposed[-1])
-    for node in doubling[:-1] if target else ():
+    for node in doubling[int(cut and transposed[0] in doubling) : -1] if target else ():
         if target == "tensorrt":
             _rewrite_as_four(graph, node)
         else:
-            _rewrite_as_active_four(graph, node, by_rows=target == "onnx")
+            _rewrite_as_active_four(graph, node, by_rows=target == "onnx", cut=cut)
     RemoveUnusedNodesPass()(model)
 
 
@@ -174,10 +183,10 @@ def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
     graph.remove([sigmoid, image, activation, node], safe=True)
 
 
-def _rewrite_as_active_four(graph: ir.Graph, node: ir.Node, *, by_rows: bool) -> None:
+def _rewrite_as_active_four(graph: ir.Graph, node: ir.Node, *, by_rows: bool, cut: bool) -> None:
     """Replace a transposed convolution and its activation by four of each, and join the phases."""
     activation = _only_user(node, "LeakyRelu")
-    phases = _active_four(graph, node, activation)
+    phases = _active_four(graph, node, activation, cut=cut)
     parts, whole = [phase.outputs[0] for phase in phases[1::2]], activation.outputs[0]
     if by_rows:
         joining = _joined_by_rows(graph, parts, whole)
@@ -189,10 +198,12 @@ def _rewrite_as_active_four(graph: ir.Graph, node: ir.Node, *, by_rows: bool) ->
     graph.remove([activation, node], safe=True)
 
 
-def _active_four(graph: ir.Graph, node: ir.Node, activation: ir.Node) -> list[ir.Node]:
+def _active_four(
+    graph: ir.Graph, node: ir.Node, activation: ir.Node, *, cut: bool = False
+) -> list[ir.Node]:
     """Return the four convolutions, each with its activation behind it."""
     nodes = []
-    for convolution in _four_convolutions(graph, _layer_of(node)):
+    for convolution in _four_convolutions(graph, _layer_of(node), cut=cut):
         source = convolution.outputs[0]
         phase = str(source.name).rpartition(".")[2]
         name = f"{activation.outputs[0].name}.{phase}"
@@ -202,7 +213,7 @@ def _active_four(graph: ir.Graph, node: ir.Node, activation: ir.Node) -> list[ir
     return nodes
 
 
-def _four_convolutions(graph: ir.Graph, layer: _Layer) -> list[ir.Node]:
+def _four_convolutions(graph: ir.Graph, layer: _Layer, *, cut: bool = False) -> list[ir.Node]:
     weight = layer.weight.transpose(1, 0, 2, 3)
     return [
         _convolution(
@@ -210,11 +221,29 @@ def _four_convolutions(graph: ir.Graph, layer: _Layer) -> list[ir.Node]:
             layer.source,
             f"{layer.name}.phase_{row}{column}",
             weight=weight[:, :, _TAPS[row]][:, :, :, _TAPS[column]],
+            kernel=_cut_kernel(graph, layer, row, column) if cut else None,
             bias=layer.bias,
             pads=(0, 0, row, column),
         )
         for row, column in PHASES
     ]
+
+
+def _cut_kernel(graph: ir.Graph, layer: _Layer, row: int, column: int) -> ir.Value:
+    """Put into a graph what cuts one phase's kernel out of a transposed convolution's."""
+    phase, inputs = f"phase_{row}{column}", [layer.kernel]
+    starts, ends, steps = zip(_CUTS[row], _CUTS[column], strict=True)
+    cuts = {"starts": starts, "ends": ends, "axes": (2, 3), "steps": steps}
+    for what, numbers in cuts.items():
+        known = graph.initializers.get(name := f"{phase}.{what}")  # all layers share them
+        inputs.append(known or constant(graph, name, np.array(numbers, np.int64)))
+    (width_in, width_out), sizes = layer.weight.shape[:2], (1 + row, 1 + column)
+    name, order = f"{layer.name}.{phase}", {"perm": (1, 0, 2, 3)}
+    taps = typed_node("Slice", inputs, f"{name}.taps", shape=(width_in, width_out, *sizes))
+    shape = (width_out, width_in, *sizes)
+    turned = typed_node("Transpose", taps.outputs, f"{name}.weight", shape=shape, attributes=order)
+    graph.insert_before(graph[0], [taps, turned])
+    return turned.outputs[0]
 
 
 def _joined(parts: Sequence[ir.Value], name: str) -> ir.Node:
@@ -311,12 +340,13 @@ def _convolution(
     output: str,
     *,
     weight: npt.NDArray[np.float32],
+    kernel: ir.Value | None = None,
     bias: npt.NDArray[np.float32],
     pads: Sequence[int],
 ) -> ir.Node:
     inputs = [
         source,
-        constant(graph, f"{output}.weight", weight),
+        constant(graph, f"{output}.weight", weight) if kernel is None else kernel,
         constant(graph, f"{output}.bias", bias),
     ]
     shape = _shape(len(bias), source)
@@ -337,7 +367,7 @@ def _layer_of(node: ir.Node) -> _Layer:
         raise _other_form(f"{node.name} has {len(inputs)} inputs")
     source, weight, bias = inputs
     name = str(weight.name).removesuffix(".weight")
-    return _Layer(name, source, array_of(weight), array_of(bias))
+    return _Layer(name, source, weight, array_of(weight), array_of(bias))
 
 
 def _shape(channels: int, like: ir.Value) -> ir.Shape:

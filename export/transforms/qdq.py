@@ -186,6 +186,8 @@ def int8_from_fp32(
         for node in model.graph
         if node.op_type == "DepthToSpace" and node.outputs[0].is_graph_output()
     ]
+    if runner == "onnx":
+        floats += _joining_for_floats(model.graph, floats)
     settings = {**style.settings, "OpTypesToExcludeOutputQuantization": [*style.float_outputs]}
     name = model.graph.inputs[0].name
     if name == "image" and style.activations == QuantType.QUInt8:
@@ -253,6 +255,26 @@ def _with_phases(ranges: TensorsData, graph: ir.Graph) -> TensorsData:
             parts = [str(value.name) for value in node.inputs if value is not None]
             found |= {part: found[name] for part in parts if ".phase" in part}
     return TensorsData(ranges.calibration_method, found)
+
+
+def _joining_for_floats(graph: ir.Graph, floats: Sequence[str]) -> list[str]:
+    """Return the nodes that join rows of phases for convolutions in float32 alone.
+
+    ONNX Runtime would dequantise what each of them reads anew, and reorder it to blocks of
+    channels: four times for four phases. Rows are of 8 bits, and joined when they are float32: the
+    values are the same.
+    """
+    found = []
+    for node in graph:
+        names = {usage.node.name for usage in node.outputs[0].uses()}
+        if node.op_type != "Transpose" or not names or not names <= {*floats}:
+            continue
+        reshape = node.inputs[0].producer() if node.inputs[0] is not None else None
+        rows = reshape.inputs[0] if reshape is not None else None
+        concat = rows.producer() if rows is not None else None
+        if concat is not None and concat.op_type == "Concat":
+            found += [str(made.name) for made in (reshape, concat) if made is not None]
+    return found
 
 
 def _quantise_before_shuffling(graph: ir.Graph) -> None:

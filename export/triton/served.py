@@ -107,7 +107,9 @@ def _graphs(bundle: Bundle, options: TritonOptions) -> tuple[Precision, list[Ser
     ]
     entries.sort(key=lambda entry: _ENCODERS.index(entry.variant))
     if any(one.graph == "decoder" for one in bundle.manifest.graphs):
-        entries.append(bundle.leanest(GraphKey("decoder", precision, target=target)))
+        on_cpu = options.triton_device == "cpu"
+        key = GraphKey("decoder", precision, target=target)
+        entries.append(bundle.leanest(key, on_cpu=on_cpu))
     models = []
     for entry in entries:
         reports = tuple(one for one in bundle.manifest.verification if one.key == entry.key)

@@ -17,7 +17,8 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """bf16 is no file of its own: an engine computes the float32 graph in it."""
 Variant = Literal["full", "luma", "mu", "phases", "nv12", "bgr"]
 """`full` has the contract's inputs and outputs; `luma` takes 8-bit luma, and `mu` does so and gives
-`mu` only; `phases` is a decoder without its last transposed convolution, or in INT8 without any.
+`mu` only; `phases` is a decoder without its last transposed convolution, or, where it is made for
+one engine, without most or all of them.
 `nv12` and `bgr` take whole frames of that layout, whose size and colours their entries hold."""
 Target = Literal["onnx", "openvino", "tensorrt"]
 """Engines that a graph may be made for; TensorRT-RTX counts as TensorRT."""
@@ -70,8 +71,9 @@ class GraphKey:
     def onnx_file(self) -> str:
         """Its file's name: what goes without saying is left out, as in `encoder.onnx`."""
         # bf16 is an arithmetic of the engine, which reads the float32 file.
-        own = self.precision not in {"fp32", "bf16"}
-        parts = (self._form, self.precision if own else None, self.target if own else None, "onnx")
+        precision = None if self.precision in {"fp32", "bf16"} else self.precision
+        target = None if self.precision == "bf16" else self.target
+        parts = (self._form, precision, target, "onnx")
         return ".".join(part for part in parts if part)
 
     def engine_file(self, package: str) -> str:

@@ -43,11 +43,14 @@ class Bundle:
                 return entry
         raise self._lacks(key)
 
-    def leanest(self, key: GraphKey, outputs: Iterable[str] = ()) -> GraphEntry:
+    def leanest(
+        self, key: GraphKey, outputs: Iterable[str] = (), *, on_cpu: bool = True
+    ) -> GraphEntry:
         """Return the variant of a graph that does least and gives `outputs`, by default all.
 
-        The target of `key` is the engine that is to run it. A BundleError names the graphs that
-        there are where none fits.
+        The target of `key` is the engine that is to run it. Of two forms of one variant it is the
+        one that is made for that engine on a CPU, where such forms are timed, and elsewhere the one
+        that is made for all. A BundleError names the graphs that there are where none fits.
         """
         fitting = [
             entry
@@ -59,7 +62,10 @@ class Bundle:
         ]
         if not fitting:
             raise self._lacks(replace(key, variant="full"))
-        return min(fitting, key=lambda entry: LEANEST_FIRST.index(entry.variant))
+        return min(
+            fitting,
+            key=lambda one: (LEANEST_FIRST.index(one.variant), (one.made_for is None) == on_cpu),
+        )
 
     def verified_in(self, entry: GraphEntry, engine: str) -> bool:
         """Whether a graph passed verification in an engine whose name begins so."""

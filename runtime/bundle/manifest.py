@@ -25,7 +25,7 @@ WEIGHTS = "weights.bin"
 
 MOST_ENTRIES = 256
 MOST_KEPT = 8192
-"""All graphs of all precisions and targets are 24."""
+"""All graphs of all precisions and targets are 25."""
 HELD_OUT = "held-out"
 """The origin of calibration images that were kept from training."""
 DETECTED_SHARE, PARTLY_SHARE = 0.9, 0.1

@@ -140,7 +140,7 @@ class _Selection:
         """Open the leanest variant that a runner has of what is asked for."""
         precision = self.request.precision or "fp32"
         key = GraphKey(self.part, precision, target=runner)
-        entry = self.bundle.leanest(key, self.request.outputs)
+        entry = self.bundle.leanest(key, self.request.outputs, on_cpu=_is_cpu(provider))
         threads = self.request.threads
         if threads is None and self.known_threads is not None and _is_cpu(provider):
             threads = self.known_threads(entry.sha256, library_of(runner), precision)

@@ -116,6 +116,14 @@ def first_constant(**fields: Any) -> Edit:
     return edit
 
 
+def weights_turned(model: onnx.ModelProto) -> None:
+    """Weights are computed of others as a graph is opened: there each is a copy."""
+    kernels = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4]
+    kernel = max(kernels, key=lambda tensor: len(tensor.raw_data)).name
+    for count in range(1900):
+        model.graph.node.append(node("Transpose", [kernel], f"copy{count}", perm=[1, 0, 2, 3]))
+
+
 ATTACKS: dict[str, tuple[Edit, str]] = {
     "external data": (external, "data in another file"),
     "a loop without an end": (loop_for_ever, "a graph inside a node|control flow"),
@@ -144,6 +152,7 @@ ATTACKS: dict[str, tuple[Edit, str]] = {
     "another kernel": (convolution(kernel_shape=[3, 3]), "a Conv in it does not take"),
     "broadcasting": (outer_product, "a Mul in it does not take"),
     "doubling": (doubled, "numbers for one image"),
+    "copies of weights without an end": (weights_turned, "take more memory"),
     "work without an end": (many_convolutions, "it multiplies more"),
     "bytes that are missing": (first_constant(dims=[1 << 40]), "has not the bytes"),
     "a negative axis": (first_constant(dims=[-1, -9]), "shape"),

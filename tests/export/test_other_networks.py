@@ -93,6 +93,7 @@ def test_which_graphs_there_are_follows_from_the_spec() -> None:
         "encoder fp32 mu",
         "decoder fp32",
         "decoder fp32 phases",
+        "decoder fp32 phases for onnx",
     ]
     assert [key.title for key in graph_keys(card, "fp16")] == [
         "encoder fp16",

@@ -33,15 +33,16 @@ def _reshape(node: Node) -> Value:
 
 
 def _transpose(node: Node) -> Value:
-    image, _ = node.image_and_constants(1, 1)
+    image, _ = node.image_or_weights(1, 1)
     order = node.numbers("perm", range(len(image.shape))[::-1])
     node.check(sorted(order) == [*range(len(image.shape))])
     shape = tuple(image.shape[axis] for axis in order)
-    return image._replace(shape=shape, axis=order.index(image.axis or 0))
+    axis = None if image.axis is None else order.index(image.axis)
+    return image._replace(shape=shape, axis=axis, tensor=None)
 
 
 def _slice(node: Node) -> Value:
-    image, _ = node.image_and_constants(4, 5)
+    image, _ = node.image_or_weights(4, 5)
     starts, ends, axes = node.listed(1) or [], node.listed(2) or [], node.listed(3) or []
     steps = node.listed(4) or [1] * len(starts)
     node.check(0 < len(starts) == len(ends) == len(axes) == len(steps), 0 not in steps)
@@ -51,7 +52,7 @@ def _slice(node: Node) -> Value:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         shape[axis] = len(range(*slice(start, end, step).indices(shape[axis])))
     node.check(min(shape) >= 1)
-    return image._replace(shape=tuple(shape))
+    return image._replace(shape=tuple(shape), tensor=None)
 
 
 def _concat(node: Node) -> Value:
@@ -140,4 +141,6 @@ LAYOUT = {
     "Transpose": Operator({"perm": "ints"}, _transpose),
 }
 """Operators whose output holds its input's numbers in another order."""
-CARD_LAYOUT = {name: LAYOUT[name] for name in ("Concat", "DepthToSpace", "Reshape", "Transpose")}
+CARD_LAYOUT = {
+    name: LAYOUT[name] for name in ("Concat", "DepthToSpace", "Reshape", "Slice", "Transpose")
+}

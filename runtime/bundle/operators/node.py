@@ -71,6 +71,14 @@ class Node:
         self.check(image.of_images, not any(other.of_images for other in others))
         return image, others
 
+    def image_or_weights(self, fewest: int, most: int) -> tuple[Value, list[Value]]:
+        """Return the same where the first may be weights, of which others are computed."""
+        self.check(fewest <= len(self.inputs) <= most)
+        first, *others = self.inputs
+        weights = first.dtype == FLOAT and len(first.shape) == 4
+        self.check(first.of_images or weights, not any(other.of_images for other in others))
+        return first, others
+
     def input(self, position: int) -> Value:
         """Return an input, or ABSENT where there are fewer."""
         return self.inputs[position] if position < len(self.inputs) else ABSENT

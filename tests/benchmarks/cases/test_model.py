@@ -67,7 +67,7 @@ def test_every_graph_of_the_bundle_for_a_cpu_is_there(tested: ModelUnderTest, gr
     ours = [case for case in cases if (case.variant or "").startswith("ours")]
     entries = [entry for entry in tested.bundle.manifest.graphs if entry.graph == graph]
     assert len(ours) == sum(
-        is_for(entry, runner) for entry in entries for runner in ("onnx", "openvino")
+        is_for(entry, runner, tested.bundle) for entry in entries for runner in ("onnx", "openvino")
     )
     assert len(ours) >= 2
 

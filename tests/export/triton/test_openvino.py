@@ -70,7 +70,7 @@ def test_bf16_is_asked_for_by_name(
             manifest[what] += [
                 one | {"precision": "bf16", "made_for": "openvino"}
                 for one in manifest[what]
-                if one["precision"] == "fp32"
+                if one["precision"] == "fp32" and one["made_for"] is None
             ]
 
     change_manifest(bundle_copy, with_bf16)

@@ -18,6 +18,7 @@ FILES = {
     "encoder fp32 mu": "encoder.mu.onnx",
     "decoder fp32": "decoder.onnx",
     "decoder fp32 phases": "decoder.phases.onnx",
+    "decoder fp32 phases for onnx": "decoder.phases.onnx.onnx",
     "encoder fp16": "encoder.fp16.onnx",
     "encoder fp16 luma": "encoder.luma.fp16.onnx",
     "encoder fp16 mu": "encoder.mu.fp16.onnx",

@@ -47,6 +47,39 @@ def rtx_copy(rtx_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(rtx_bundle, tmp_path / "bundle"))
 
 
+def test_onnx_runtime_on_a_cpu_takes_the_decoder_that_is_made_for_it(rtx_bundle: Path) -> None:
+    bundle = load_bundle(rtx_bundle)
+    phases = GraphKey("decoder", variant="phases")
+    own = replace(phases, target="onnx")
+    chosen = select_engine(bundle, "decoder", EngineRequest(backend="onnx", provider="cpu"))
+    with chosen.backend as backend:
+        assert backend.run(np.zeros((1, 8), np.float32))["reconstruction"].shape[0] == 1
+    assert chosen.sha256 == bundle.entry(own).sha256
+    # Every other engine, and ONNX Runtime on a GPU, where nobody has timed it: the one for all.
+    for target in ("openvino", "tensorrt", None):
+        assert bundle.leanest(replace(phases, target=target)).key == phases
+    assert bundle.leanest(own, on_cpu=False).key == phases
+    assert bundle.leanest(own).key == own
+
+
+def test_a_bundle_without_a_decoder_made_for_onnx_runtime_runs_the_one_for_all(
+    rtx_copy: Path, change_manifest: ChangeManifest
+) -> None:
+    """As earlier versions wrote them."""
+
+    def without_own(manifest: dict[str, Any]) -> None:
+        manifest["graphs"] = [
+            graph for graph in manifest["graphs"] if graph["file"] != "decoder.phases.onnx.onnx"
+        ]
+
+    change_manifest(rtx_copy, without_own)
+    (rtx_copy / "decoder.phases.onnx.onnx").unlink()
+    bundle = load_bundle(rtx_copy)
+    chosen = select_engine(bundle, "decoder", EngineRequest(backend="onnx", provider="cpu"))
+    chosen.backend.close()
+    assert chosen.sha256 == bundle.entry(GraphKey("decoder", variant="phases")).sha256
+
+
 @without_gpu
 def test_auto_without_a_gpu_runs_on_the_cpu_and_says_why(rtx_bundle: Path) -> None:
     bundle = load_bundle(rtx_bundle)
