@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from ..runtime.bundle.load import Bundle, load_bundle
+from ..runtime.bundle.made_weights import added_to, factors_of, flips_of, rounded_of
 from ..runtime.bundle.manifest import (
     MANIFEST,
     WEIGHTS,
@@ -23,8 +24,15 @@ from ..runtime.bundle.manifest import (
     Manifest,
     StoredGraph,
 )
-from ..runtime.bundle.rounded_weights import flips_of, rounded_of
-from ..runtime.bundle.weights import PAGE, Place, whole_graph
+from ..runtime.bundle.weights import (
+    BLOCK,
+    DEFLATED,
+    PAGE,
+    QUANTIZED,
+    ROUNDED,
+    Place,
+    whole_graph,
+)
 from ..runtime.core.atomic_files import replaced_folder
 from ..runtime.core.documents import json_from_document
 from ..runtime.core.system.temporaries import without_temporaries
@@ -33,22 +41,24 @@ SHARING_SINCE = 7
 """The version of manifests that says where weights lie."""
 LEAST_BYTES = 64 << 10
 """Smaller constants stay in their graphs: they start on a page of their own."""
+_QUANTIZER = "_quantized"
+"""What ONNX Runtime's quantizer puts behind the name of weights."""
 
 
 def share_weights(folder: Path, graphs: Sequence[GraphEntry]) -> tuple[GraphEntry, ...]:
     """Move the large weights of whole graphs in a folder to its `weights.bin`, each once.
 
     The entries of the manifest are returned as they are then. FP16 weights that are float32 ones of
-    the same graph's, rounded up or down, are kept as which of both. A file whose bytes would not
-    come back stays whole, and so do encoders of whole frames, which are for programs of others;
-    without any large weights there is no `weights.bin`. The same graphs give the same bytes,
-    whatever their order was when they were made.
+    the same graph's, rounded up or down, are kept as which of both. INT8 ones are made of float32
+    ones, or deflated, where that at least halves them and a stream does not open them. A file whose
+    bytes would not come back stays whole, and so do encoders of whole frames, which are for
+    programs of others; without any large weights there is no `weights.bin`. The same graphs give
+    the same bytes, whatever their order was when they were made.
     """
     with (folder / WEIGHTS).open("w+b") as file:
         store = _Store(file)
         stored: dict[str, StoredGraph] = {}
-        # Float32 first: FP16 ones are made of these.
-        for graph in sorted(graphs, key=lambda one: (one.precision != "fp32", one.file)):
+        for graph in sorted(graphs, key=_order):
             if graph.file in stored or graph.frame is not None:
                 continue
             path = folder / graph.file
@@ -66,6 +76,11 @@ def share_weights(folder: Path, graphs: Sequence[GraphEntry]) -> tuple[GraphEntr
     if not stored:
         (folder / WEIGHTS).unlink()
     return tuple(one.model_copy(update={"stored": stored.get(one.file)}) for one in graphs)
+
+
+def _order(graph: GraphEntry) -> tuple[bool, bool, str]:
+    """Float32 graphs first, as others are made of these; then what a stream opens."""
+    return graph.precision != "fp32", graph.variant != "mu", graph.file
 
 
 def copy_with_whole_graphs(bundle: Bundle, folder: Path) -> Manifest:
@@ -127,6 +142,7 @@ class _Store:
     size: int = 0
     places: dict[str, tuple[int, int]] = field(default_factory=dict)  # by SHA-256
     floats: dict[tuple[str, str], list[tuple[tuple[int, int], bytes]]] = field(default_factory=dict)
+    smaller: dict[tuple[str, str], Place | None] = field(default_factory=dict)  # of INT8 weights
 
     def kept(self, whole: bytes, graph: GraphEntry) -> bytes | None:
         """Return a graph's file without its large weights; None where it has none."""
@@ -149,18 +165,41 @@ class _Store:
 
     def _place_of(self, tensor: onnx.TensorProto, graph: GraphEntry) -> Place:
         data = tensor.raw_data
-        name = graph.graph, tensor.name
+        name = graph.graph, tensor.name.removesuffix(_QUANTIZER)
         if tensor.data_type == onnx.TensorProto.FLOAT16:
             halves = np.frombuffer(data, "<f2")
             for exact_at, exact in self.floats.get(name, ()):
                 if (flips := _flips(halves, np.frombuffer(exact, "<f4"))) is not None:
-                    return Place(*exact_at, flips=self._add(flips))
+                    return Place(*exact_at, ROUNDED, self._add(flips))
+        # Making them takes milliseconds, which what a stream starts with is not to take.
+        if tensor.data_type == onnx.TensorProto.INT8 and graph.variant != "mu":
+            place = self._smaller(data, tensor.dims[0], name)
+            if place is not None:
+                return place
         where = self._add(data)
         if tensor.data_type == onnx.TensorProto.FLOAT:
             known = self.floats.setdefault(name, [])
             if where not in (place for place, _ in known):
                 known.append((where, data))
         return Place(*where)
+
+    def _smaller(self, data: bytes, rows: int, name: tuple[str, str]) -> Place | None:
+        """Return where INT8 weights are kept in half of their bytes or less, if they can be."""
+        digest = hashlib.sha256(data).hexdigest()
+        if digest in self.places:
+            return None
+        if (digest, name[1]) not in self.smaller:
+            self.smaller[digest, name[1]] = self._made_smaller(data, rows, name)
+        return self.smaller[digest, name[1]]
+
+    def _made_smaller(self, data: bytes, rows: int, name: tuple[str, str]) -> Place | None:
+        for exact_at, exact in self.floats.get(name, ()):
+            if (says := _quantization(data, exact, rows)) is not None:
+                return Place(*exact_at, QUANTIZED, (*self._add(says), rows))
+        deflated = zlib.compress(data, 9)
+        if 2 * len(deflated) > len(data):
+            return None
+        return Place(*self._add(deflated), DEFLATED, (len(data),))
 
     def _add(self, data: bytes) -> tuple[int, int]:
         """Return where bytes are in the file; those that are not get pages of their own."""
@@ -182,3 +221,15 @@ def _flips(halves: npt.NDArray[np.float16], exact: npt.NDArray[np.float32]) -> b
     if rounded_of(exact, flips) != halves.tobytes():
         return None
     return zlib.compress(np.packbits(flips).tobytes(), 9)
+
+
+def _quantization(data: bytes, exact: bytes, rows: int) -> bytes | None:
+    """Return how INT8 weights are made of float32 ones, or None where that takes much to say."""
+    if 4 * len(data) != len(exact) or len(exact) // rows > BLOCK:
+        return None
+    quantized = np.frombuffer(data, np.int8).reshape(rows, -1)
+    weights = np.frombuffer(exact, "<f4").reshape(rows, -1)
+    factors = factors_of(quantized, weights)
+    added = added_to(quantized, weights, factors)
+    says = zlib.compress(factors.astype("<f4").tobytes() + added.tobytes(), 9)
+    return says if 8 * len(says) <= len(data) else None

@@ -130,9 +130,10 @@ def path_cases(
     """Time the path from a frame to mu, from JPEG bytes, a decoded YUV frame and a BGR array.
 
     Grabbing a frame belongs to the camera and is not in it; neither is the decoding of a YUV frame.
-    Of smaller frames JPEG bytes alone are taken, so that the whole of a run stays within minutes.
-    Beside JPEG bytes the Huffman codes alone are timed, which no path can do without.
-    Luma unlike the reference's, or a latent unlike torch's, is a MeasurementError.
+    Of smaller frames JPEG bytes alone are taken, and the plain recipe alone without its parts, so
+    that a run stays within minutes. Beside JPEG bytes the Huffman codes alone are timed, which
+    no path can do without. Luma unlike the reference's, or a latent unlike torch's, is a
+    MeasurementError.
     """
     cases: list[Case] = []
     eager = reference_run(tested, "encoder")
@@ -147,13 +148,15 @@ def path_cases(
         refused += [] if tested.model else [behind_ours.without(_NO_TORCH)]
         for size in sizes:
             scene = scene_of(*size, seed)
-            for source in SOURCES if size == max(sizes) else SOURCES[:1]:
+            is_largest = size == max(sizes)
+            for source in SOURCES if is_largest else SOURCES[:1]:
                 plain = plain_luma(scene, source, tested.spec)
                 ours = our_luma(scene, source, tested.spec)
                 # Torch eager behind our luma, too, so that both parts show.
+                splits = is_largest and tested.model is not None
                 recipes = [
                     (recipe, plain, eager, image, installed),
-                    *([(behind_ours, ours, eager, image, 1)] if tested.model else []),
+                    *([(behind_ours, ours, eager, image, 1)] if splits else []),
                     *((one.planned, ours, one.run, one.batch, 1) for one in opened),
                 ]
                 paths = [

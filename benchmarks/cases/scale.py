@@ -1,10 +1,12 @@
 """python -m motorvae.benchmarks.cases.scale BUNDLE -- OPTION ...: a latent's cost by cameras.
 
 Cameras send MJPEG of 640x480 over the loopback at an even pace. One motorvae-stream takes all of
-them in batches, or two processes take half of them each, in turns. Of each: latents per second,
-frames that were dropped, the age at the latent, and processor time for a latent, all threads of all
-processes. What follows `--` are options of motorvae-stream. `--plot FILE` draws it as .svg or .png,
-`--json FILE` keeps it.
+them in batches, or two processes take half of them each, in turns, `--rounds` times. Of each round:
+latents per second, frames that were dropped, the age at the latent, and processor time for a
+latent, all threads of all processes. The median round is printed, by each of these, and between
+which bounds the median ages of rounds lie: one way wins where these do not overlap. What follows
+`--` are options of motorvae-stream. `--plot FILE` draws it as .svg or .png, `--json FILE` keeps
+all rounds.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--cameras", type=int, nargs="+", default=_COUNTS)
     parser.add_argument("--fps", type=float, default=30.0)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     words, options = divided(words)
@@ -72,19 +75,37 @@ def main(words: Sequence[str]) -> int:
     args = ("--model", str(given.bundle), *options)
     plan = Given(args, given.seconds, given.fps)
     pictures = [jpeg_of(frame_of(*_FRAME, seed)).tobytes() for seed in range(_PICTURES)]
-    found = []
-    print(" ".join(f"{name:>14}" for name in Found._fields))
+    found: list[Found] = []
+    print(" ".join(f"{name:>13}" for name in (*Found._fields, "p50_least", "p50_most")))
     with MjpegCamera(pictures, given.fps) as camera:
         for cameras in given.cameras:
-            for processes in (1, 2) if cameras > 1 else (1,):
-                one = _measured(camera, cameras, processes, plan)
-                found.append(one)
-                print(" ".join(f"{value:14.5g}" for value in one), flush=True)
+            ways = (1, 2) if cameras > 1 else (1,)
+            found += [
+                _measured(camera, cameras, processes, plan)
+                for _ in range(given.rounds)
+                for processes in ways
+            ]
+            for processes in ways:
+                ages = [one.age_p50_ms for one in rounds_of(found, cameras, processes)]
+                row = (*median_round(found, cameras, processes), min(ages), max(ages))
+                print(" ".join(f"{value:13.5g}" for value in row), flush=True)
     if given.json:
         given.json.write_text(json.dumps([one._asdict() for one in found], indent=1) + "\n")
     if given.plot:
         save_plot(given.plot, found)
     return 0
+
+
+def rounds_of(found: Sequence[Found], cameras: int, processes: int) -> list[Found]:
+    """Return the rounds of so many cameras in so many processes."""
+    return [one for one in found if (one.cameras, one.processes) == (cameras, processes)]
+
+
+def median_round(found: Sequence[Found], cameras: int, processes: int) -> Found:
+    """Return the medians over rounds, by each figure; dropped frames are those of all rounds."""
+    rounds = rounds_of(found, cameras, processes)
+    medians = Found(*(statistics.median(column) for column in zip(*rounds, strict=True)))
+    return medians._replace(dropped=sum(one.dropped for one in rounds))
 
 
 def _measured(camera: MjpegCamera, cameras: int, processes: int, given: Given) -> Found:
@@ -138,7 +159,8 @@ def save_plot(path: Path, found: Sequence[Found]) -> None:
     panels = figure.subplots(1, len(_PANELS), squeeze=False)[0]
     for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
         for processes, label in ((1, "one process"), (2, "two processes")):
-            own = [one for one in found if one.processes == processes]
+            counts = sorted({one.cameras for one in found if one.processes == processes})
+            own = [median_round(found, cameras, processes) for cameras in counts]
             values = [getattr(one, name) for one in own]
             axes.plot([one.cameras for one in own], values, "o-", label=label)
         axes.set(title=title, xlabel="cameras", xticks=sorted({one.cameras for one in found}))

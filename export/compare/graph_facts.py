@@ -13,7 +13,7 @@ from onnx.external_data_helper import uses_external_data
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.bundle.manifest import WEIGHTS, FileEntry
-from ...runtime.bundle.weights import ROUNDED
+from ...runtime.bundle.weights import OURS_ALONE
 from ...runtime.core.errors import BackendError
 from ...runtime.core.text import printable
 
@@ -60,7 +60,7 @@ def facts_of(path: Path) -> GraphFacts:
         )
     tensors = list(_weights_of(model))
     names = {
-        WEIGHTS if entry.value.startswith(ROUNDED) else entry.value
+        WEIGHTS if entry.value.startswith(OURS_ALONE) else entry.value
         for tensor in tensors
         if uses_external_data(tensor)
         for entry in tensor.external_data

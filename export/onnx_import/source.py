@@ -16,7 +16,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
-from ...runtime.bundle.weights import ROUNDED
+from ...runtime.bundle.weights import OURS_ALONE
 from ...runtime.core.errors import GraphError
 
 RANDOM = {
@@ -113,9 +113,9 @@ def _check_external(path: Path, proto: onnx.ModelProto) -> None:
     total = path.stat().st_size
     for tensor in proto.graph.initializer:
         for fact in tensor.external_data:
-            if fact.key == "location" and fact.value.startswith(ROUNDED):
+            if fact.key == "location" and fact.value.startswith(OURS_ALONE):
                 raise GraphError(
-                    f"{path} is an FP16 graph of a bundle, whose weights only motorVAE reads",
+                    f"{path} is a graph of a bundle, and has weights that only motorVAE reads",
                     fix="run motorvae-export --model BUNDLE --no-external-data on a copy of it",
                 )
             if fact.key == "location" and not (path.parent / fact.value).is_file():

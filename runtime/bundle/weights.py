@@ -4,7 +4,8 @@ Each large constant of a bundle's graphs is kept once, in `weights.bin`, page-al
 their part of it as ONNX's external data does ("location", "offset" and "length" of a TensorProto;
 onnx/onnx, docs/ExternalData.md), so that other programs read them in their folder. FP16 weights are
 float32 ones of that file, each rounded to one of its two neighbours: one bit a weight says to
-which, and no other program knows of that.
+which. INT8 weights may be float32 ones as well, each row by a factor of its own, or deflated. No
+other program knows of these.
 
 Nothing here is trusted: offsets are numbers in a file. Whoever reads a graph compares the hash of
 what is made with the one that the manifest has of the whole graph.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -29,6 +30,16 @@ ROUNDED = "rounded-by-motorvae"
 """How the location of FP16 weights begins that are made of float32 ones: there is no such file,
 which is what other programs say. Behind it stand offset and length of the part of the file of
 weights that says which of them go to the other neighbour: a bit each, deflated."""
+QUANTIZED = "quantized-by-motorvae"
+"""The same of INT8 weights that are made of float32 ones. Behind it stand offset and length of the
+part that says how, and the number of rows: a float32 factor for each row, and for each weight what
+is added to its rounded product, deflated together."""
+DEFLATED = "deflated-by-motorvae"
+"""The same of constants that are kept deflated (RFC 1950). Behind it stands how many bytes they
+are."""
+_MADE = {ROUNDED: 2, QUANTIZED: 3, DEFLATED: 1}  # how many numbers stand behind each
+OURS_ALONE = tuple(_MADE)
+"""How a location begins that no other program knows."""
 PAGE = 4096
 
 _BYTES = 2  # a field of bytes in protobuf
@@ -40,14 +51,15 @@ _MODEL_HEAD: Message = {number: field for number, field in MODEL.items() if numb
 _MODEL_TAIL: Message = {number: field for number, field in MODEL.items() if number > 7}
 _TENSOR_HEAD: Message = {number: field for number, field in TENSOR.items() if number < 9}
 _TENSOR_TAIL: Message = {12: TENSOR[12]}
-_FLOAT16 = 10
+_INT8, _FLOAT16 = 3, 10
 _MOST_DIGITS = 12
 _MOST_SAID = 4096  # bytes of a constant that says where it is
 _MOST_WHOLE = (2 << 30) - 1  # more is no protobuf
-_BLOCK = 1 << 20
-"""Bytes of constants that are read at a time; of FP16 ones a whole number of bytes of bits."""
+BLOCK = 1 << 20
+"""Bytes of constants that are read at a time; of FP16 ones a whole number of bytes of bits, of INT8
+ones that are made of float32 ones at least a row."""
 _MOST_OVER = 64
-"""Bytes that deflated bits may be longer than they are, beside a 4096th part: zlib's worst case."""
+"""Bytes that what is deflated may be longer than it is, beside a 4096th part: zlib's worst case."""
 
 Part = bytes | memoryview
 
@@ -57,21 +69,25 @@ class Place(NamedTuple):
 
     offset: int
     length: int
-    flips: tuple[int, int] | None = None  # another part of it, where FP16 weights are made
+    way: str = WEIGHTS  # or one of `OURS_ALONE`: what is made of it
+    numbers: tuple[int, ...] = ()  # that stand behind that
 
     @property
     def size(self) -> int:
         """How many bytes of a graph's own file they are."""
-        return self.length if self.flips is None else self.length // 2
+        if self.way == DEFLATED:
+            return self.numbers[0]
+        return self.length // {ROUNDED: 2, QUANTIZED: 4}.get(self.way, 1)
 
     @property
     def entries(self) -> tuple[tuple[str, str], ...]:
         """The same as keys and values of ONNX's external data."""
-        location = WEIGHTS
-        if self.flips is not None:
-            location = ".".join([ROUNDED, *map(str, self.flips)])
-        numbers = {"offset": self.offset, "length": self.length}
-        return ("location", location), *((key, f"{one}") for key, one in numbers.items())
+        said = {
+            "location": ".".join([self.way, *map(str, self.numbers)]),
+            "offset": str(self.offset),
+            "length": str(self.length),
+        }
+        return tuple(said.items())
 
 
 def whole_graph(data: bytes, folder: Path, most_bytes: int) -> bytes:
@@ -122,7 +138,7 @@ def made_whole(path: Path) -> bytes | None:
     None of all other files. A BundleError where its weights cannot be read, or are none.
     """
     data = path.read_bytes()
-    if ROUNDED.encode() not in data:
+    if not any(one.encode() in data for one in OURS_ALONE):
         return None
     try:
         return whole_graph(data, path.parent, _MOST_WHOLE)
@@ -144,23 +160,50 @@ def _read(data: memoryview, reader: Reader) -> tuple[Values, Place | None]:
     said: dict[str, str] = {}
     for entry in reader.each(tensor["external_data"], ENTRY):
         said[text_of(entry.get("key"))] = text_of(entry.get("value"))
-    location, _, flips_at = said.pop("location", "").partition(f"{ROUNDED}.")
-    texts = [said.get("offset", ""), said.get("length", "")]
-    texts += flips_at.split(".") if flips_at else []
+    way, texts = said.pop("location", ""), [said.get("offset", ""), said.get("length", "")]
+    for made in OURS_ALONE:
+        if way.startswith(f"{made}."):
+            texts += way.removeprefix(f"{made}.").split(".")
+            way = made
     is_known = said.keys() == {"offset", "length"} and all(map(_is_number, texts))
-    if not is_known or (location, len(texts)) not in {(WEIGHTS, 2), ("", 4)}:
+    if not is_known or len(texts) - 2 != {WEIGHTS: 0, **_MADE}.get(way):
         raise ValueError(f"its constant {name!r} has data in another file than {WEIGHTS}")
-    offset, length, *flips = map(int, texts)
     if any(tensor.get(key) for key in ("raw_data", "float_data", "int32_data", "int64_data")):
         raise ValueError(f"its constant {name!r} is in it and in another file")
-    if not flips:
-        return tensor, Place(offset, length)
-    if tensor.get("data_type") != _FLOAT16 or length % 4 or not length:
-        raise ValueError(f"its constant {name!r} is no FP16 one")
-    bits = length // 32 + 1
-    if flips[1] > bits + bits // 4096 + _MOST_OVER:  # would be read, and thrown away
-        raise ValueError(f"its constant {name!r} is rounded by more than a bit a weight")
-    return tensor, Place(offset, length, (flips[0], flips[1]))
+    offset, length, *numbers = map(int, texts)
+    place = Place(offset, length, way, tuple(numbers))
+    if (wrong := _wrong(place, tensor.get("data_type"))) is not None:
+        raise ValueError(f"its constant {name!r} is {wrong}")
+    return tensor, place
+
+
+def _wrong(place: Place, data_type: object) -> str | None:
+    """Return what a constant is that cannot be made as its place says."""
+    length, count, numbers = place.length, place.length // 4, place.numbers
+    found: list[tuple[bool, str]] = []
+    if place.way == ROUNDED:
+        is_typed = data_type == _FLOAT16 and length % 4 == 0 and count > 0
+        most = _most_deflated(count // 8 + 1)
+        found = [
+            (not is_typed, "no FP16 one"),
+            (numbers[1] > most, "rounded by more than a bit a weight"),
+        ]
+    elif place.way == QUANTIZED:
+        rows = max(1, numbers[2])
+        is_typed = data_type == _INT8 and length % (4 * rows) == 0 and min(count, numbers[2]) > 0
+        found = [
+            (not is_typed, "no INT8 one"),
+            (length // rows > BLOCK, "made of rows that are too long"),
+            (numbers[1] > _most_deflated(4 * rows + count), "made by more than a byte a weight"),
+        ]
+    elif place.way == DEFLATED:
+        found = [(not 0 < length <= _most_deflated(numbers[0]), "deflated to more than it is")]
+    return next((text for is_so, text in found if is_so), None)
+
+
+def _most_deflated(count: int) -> int:
+    """Return what so many bytes deflate to at most; more would be read, and thrown away."""
+    return count + count // 4096 + _MOST_OVER
 
 
 def _is_number(text: str) -> bool:
@@ -174,26 +217,57 @@ def _size_of(parts: Iterable[Part | Place]) -> int:
 def _write_constants(whole: IO[bytes], file: IO[bytes], place: Place) -> None:
     """Write the constants at a place, as they stand in a graph's own file."""
     _check_there(file, place.offset, place.length)  # all of them, before any is written
-    places = range(0, place.length, _BLOCK)
-    blocks = ((at, min(_BLOCK, place.length - at)) for at in places)
-    if place.flips is None:
-        for at, length in blocks:
-            whole.write(_part(file, place.offset + at, length))
-        return
-    from .rounded_weights import rounded_from  # noqa: PLC0415  # numpy may be missing, as doctors say
+    if place.way == DEFLATED:
+        _write_inflated(whole, _part(file, place.offset, place.length), place.size)
+    elif place.way == WEIGHTS:
+        for _, block in _blocks(file, place, BLOCK):
+            whole.write(block)
+    else:
+        _write_made(whole, file, place)
 
-    packed = _part(file, *place.flips)
-    count = (place.length // 4 + 7) // 8
+
+def _write_made(whole: IO[bytes], file: IO[bytes], place: Place) -> None:
+    """Write constants that are made of float32 ones."""
+    # numpy may be missing, as doctors say
+    from .made_weights import quantized_from, rounded_from  # noqa: PLC0415
+
+    said, count = io.BytesIO(), place.length // 4
+    deflated = _part(file, place.numbers[0], place.numbers[1])
+    if place.way == ROUNDED:
+        _write_inflated(said, deflated, (count + 7) // 8)
+        bits = said.getvalue()
+        for at, exact in _blocks(file, place, BLOCK):
+            whole.write(rounded_from(exact, bits[at // 32 : (at + len(exact) + 31) // 32]))
+        return
+    rows = place.numbers[2]
+    row = place.length // rows
+    _write_inflated(said, deflated, 4 * rows + count)
+    factors, added = said.getvalue()[: 4 * rows], said.getvalue()[4 * rows :]
+    for at, exact in _blocks(file, place, BLOCK // row * row):
+        first, end = at // row, (at + len(exact)) // row
+        part = added[at // 4 : (at + len(exact)) // 4]
+        whole.write(quantized_from(exact, factors[4 * first : 4 * end], part))
+
+
+def _blocks(file: IO[bytes], place: Place, step: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes at a place, so many at a time, each with where it begins there."""
+    for at in range(0, place.length, step):
+        yield at, _part(file, place.offset + at, min(step, place.length - at))
+
+
+def _write_inflated(whole: IO[bytes], deflated: bytes, count: int) -> None:
+    """Write what deflated bytes unfold to, which must be so many."""
     unfolded = zlib.decompressobj()
     try:
-        bits = unfolded.decompress(packed, count + 1)  # more would be too many, and is not made
+        while count and (block := unfolded.decompress(deflated, min(BLOCK, count))):
+            whole.write(block)
+            count -= len(block)
+            deflated = unfolded.unconsumed_tail
+        too_many = unfolded.decompress(deflated, 1)  # and not made, but for one byte
     except zlib.error as error:
         raise ValueError(f"{WEIGHTS} is damaged") from error
-    if len(bits) != count:
+    if count or too_many or not unfolded.eof or unfolded.unused_data:
         raise ValueError(f"{WEIGHTS} is damaged")
-    for at, length in blocks:
-        exact = _part(file, place.offset + at, length)
-        whole.write(rounded_from(exact, bits[at // 32 : (at + length + 31) // 32]))
 
 
 def _check_there(file: IO[bytes], offset: int, length: int) -> None:

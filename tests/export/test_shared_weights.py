@@ -10,17 +10,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from motorvae.commands import main
-from motorvae.export.shared_weights import LEAST_BYTES
+from motorvae.export.shared_weights import LEAST_BYTES, share_weights
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
-from motorvae.runtime.bundle.manifest import MANIFEST, WEIGHTS
-from motorvae.runtime.bundle.weights import PAGE, ROUNDED
+from motorvae.runtime.bundle.manifest import MANIFEST, WEIGHTS, GraphEntry
+from motorvae.runtime.bundle.weights import DEFLATED, PAGE, QUANTIZED, ROUNDED, whole_graph
 from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.engines.base import Batch
 from motorvae.runtime.engines.open import EngineRequest, open_engine, open_file
@@ -72,6 +74,65 @@ def test_each_weight_is_kept_once_on_a_page_of_its_own(external_bundle: Path) ->
     held = (external_bundle / WEIGHTS).stat().st_size
     assert sum(map(len, floats)) < held < sum(map(len, floats)) + LEAST_BYTES
     assert ends < held  # what FP16 weights round to lies behind
+
+
+def test_int8_weights_are_made_of_float32_ones_or_deflated_where_no_stream_starts_with_them(
+    external_bundle: Path, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(4)
+    exact = draw.normal(0, 0.05, (512, 256)).astype(np.float32)
+    scales = 127 / np.abs(exact).max(axis=1, keepdims=True)
+    weights = {
+        "linear": np.rint(exact * scales).astype(np.int8),
+        "narrow": draw.integers(-3, 4, exact.shape).astype(np.int8),
+        "wide": draw.integers(-127, 128, exact.shape).astype(np.int8),
+    }
+    entry = load_bundle(external_bundle).entry(GraphKey("encoder"))
+    graphs = [
+        written(tmp_path, {"linear.weight": exact}, entry),
+        *(
+            written(
+                tmp_path,
+                {f"{name}.weight_quantized": weights[name] for name in names},
+                entry.model_copy(update={"precision": "int8", "variant": variant, "file": file}),
+            )
+            for file, variant, names in (
+                ("int8.all.onnx", "luma", ("linear", "narrow", "wide")),
+                ("int8.first.onnx", "mu", ("narrow",)),
+                ("int8.second.onnx", "luma", ("linear",)),
+            )
+        ),
+    ]
+    whole = {one.file: (tmp_path / one.file).read_bytes() for one in graphs}
+    share_weights(tmp_path, graphs)
+    locations = {}
+    for file, data in whole.items():
+        kept = (tmp_path / file).read_bytes()
+        assert whole_graph(kept, tmp_path, len(data)) == data
+        for tensor in onnx.load_from_string(kept).graph.initializer:
+            said = {one.key: one.value for one in tensor.external_data}
+            locations[file, tensor.name.partition(".")[0]] = said["location"].partition(".")[0]
+    assert locations["int8.all.onnx", "linear"] == QUANTIZED
+    assert locations["int8.second.onnx", "linear"] == QUANTIZED
+    assert locations["int8.all.onnx", "wide"] == "weights"
+    assert locations["int8.first.onnx", "narrow"] == "weights"
+    assert locations["int8.all.onnx", "narrow"] == "weights"  # it is there already
+    shared = (tmp_path / WEIGHTS).stat().st_size
+    assert shared < exact.nbytes + 2.1 * weights["wide"].nbytes
+    for one in graphs:
+        (tmp_path / one.file).write_bytes(whole[one.file])
+    share_weights(tmp_path, [one for one in graphs if one.variant != "mu"])
+    assert (tmp_path / WEIGHTS).stat().st_size < shared - weights["narrow"].nbytes // 2
+    assert DEFLATED.encode() in (tmp_path / "int8.all.onnx").read_bytes()
+    assert DEFLATED.encode() not in (tmp_path / "int8.second.onnx").read_bytes()
+
+
+def written(folder: Path, weights: dict[str, npt.NDArray[Any]], entry: GraphEntry) -> GraphEntry:
+    """Write a graph that has weights and nothing else; return its entry in the manifest."""
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph([], "graph", [], [], tensors)
+    (folder / entry.file).write_bytes(helper.make_model(graph).SerializeToString())
+    return entry
 
 
 def test_what_is_made_is_what_was_verified_to_the_bit(external_bundle: Path, whole: Path) -> None:
