@@ -18,7 +18,7 @@ from motorvae.export.triton.manifest import RepositoryManifest
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.atomic_files import sha256_of
 
-from .agreement import configs_of, problems_of
+from .agreement import config_of, configs_of, problems_of
 
 
 def says(capsys: pytest.CaptureFixture[str], *words: object, code: int = 1) -> str:
@@ -208,6 +208,18 @@ def test_what_fails_in_the_middle_leaves_what_was_there(
         assert f"cannot write {place}: No space left on device" in line
     assert hashes_of(folder) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
+
+
+def test_a_server_on_the_cpu_has_the_decoder_that_is_made_for_onnx_runtime_there(
+    small_bundle: Path, tmp_path: Path
+) -> None:
+    own = "decoder fp32 phases for onnx"
+    for device, title in (("cpu", own), ("auto", "decoder fp32 phases")):
+        folder = tmp_path / device
+        words = ["--model", str(small_bundle), "--triton", str(folder), "--triton-device", device]
+        assert main(words) == 0
+        parameters = config_of(folder / "motorvae_decoder").parameters
+        assert parameters["motorvae.graph"].string_value == title
 
 
 def test_an_altered_graph_is_not_passed_on(
