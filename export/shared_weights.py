@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from ..runtime.bundle.graph_key import LEANEST_FIRST
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.made_weights import added_to, factors_of, flips_of, rounded_of
 from ..runtime.bundle.manifest import (
@@ -30,6 +31,7 @@ from ..runtime.bundle.weights import (
     PAGE,
     QUANTIZED,
     ROUNDED,
+    SHORTEST_ROW,
     Place,
     whole_graph,
 )
@@ -41,6 +43,9 @@ SHARING_SINCE = 7
 """The version of manifests that says where weights lie."""
 LEAST_BYTES = 64 << 10
 """Smaller constants stay in their graphs: they start on a page of their own."""
+_MADE_SHARE, _DEFLATED_SHARE = 1 / 8, 1 / 2
+"""Of INT8 weights what is kept instead of them may take. To make them, four times their bytes are
+read; to inflate them takes longer than to read them."""
 _QUANTIZER = "_quantized"
 """What ONNX Runtime's quantizer puts behind the name of weights."""
 
@@ -49,21 +54,26 @@ def share_weights(folder: Path, graphs: Sequence[GraphEntry]) -> tuple[GraphEntr
     """Move the large weights of whole graphs in a folder to its `weights.bin`, each once.
 
     The entries of the manifest are returned as they are then. FP16 weights that are float32 ones of
-    the same graph's, rounded up or down, are kept as which of both. INT8 ones are made of float32
-    ones, or deflated, where that at least halves them and a stream does not open them. A file whose
-    bytes would not come back stays whole, and so do encoders of whole frames, which are for
-    programs of others; without any large weights there is no `weights.bin`. The same graphs give
-    the same bytes, whatever their order was when they were made.
+    the same graph's, rounded up or down, are kept as which of both. INT8 ones are kept as how they
+    are made of float32 ones, where that takes an eighth of them or less, or deflated, where that
+    halves them; not so what a stream starts with by default. A file whose bytes would not come back
+    stays whole, and so do encoders of whole frames, which are for programs of others; without any
+    large weights there is no `weights.bin`. The same graphs give the same bytes, whatever their
+    order was when they were made.
     """
     with (folder / WEIGHTS).open("w+b") as file:
         store = _Store(file)
         stored: dict[str, StoredGraph] = {}
-        for graph in sorted(graphs, key=_order):
+        first = _started_with(graphs)
+        # Float32 first, as others are made of these.
+        for graph in sorted(
+            graphs, key=lambda one: (one.precision != "fp32", one.file not in first, one.file)
+        ):
             if graph.file in stored or graph.frame is not None:
                 continue
             path = folder / graph.file
             whole = path.read_bytes()
-            kept = store.kept(whole, graph)
+            kept = store.kept(whole, graph, plain=graph.file in first)
             if kept is None:
                 continue
             file.flush()
@@ -78,9 +88,16 @@ def share_weights(folder: Path, graphs: Sequence[GraphEntry]) -> tuple[GraphEntr
     return tuple(one.model_copy(update={"stored": stored.get(one.file)}) for one in graphs)
 
 
-def _order(graph: GraphEntry) -> tuple[bool, bool, str]:
-    """Float32 graphs first, as others are made of these; then what a stream opens."""
-    return graph.precision != "fp32", graph.variant != "mu", graph.file
+def _started_with(graphs: Sequence[GraphEntry]) -> set[str]:
+    """Return the files of encoders that a stream opens by default: of each kind the leanest."""
+    found: dict[tuple[str, str | None], GraphEntry] = {}
+    for graph in graphs:
+        kind = graph.precision, graph.made_for
+        if graph.graph == "encoder" and graph.frame is None:
+            found[kind] = min(
+                found.get(kind, graph), graph, key=lambda one: LEANEST_FIRST.index(one.variant)
+            )
+    return {graph.file for graph in found.values()}
 
 
 def copy_with_whole_graphs(bundle: Bundle, folder: Path) -> Manifest:
@@ -144,8 +161,11 @@ class _Store:
     floats: dict[tuple[str, str], list[tuple[tuple[int, int], bytes]]] = field(default_factory=dict)
     smaller: dict[tuple[str, str], Place | None] = field(default_factory=dict)  # of INT8 weights
 
-    def kept(self, whole: bytes, graph: GraphEntry) -> bytes | None:
-        """Return a graph's file without its large weights; None where it has none."""
+    def kept(self, whole: bytes, graph: GraphEntry, *, plain: bool) -> bytes | None:
+        """Return a graph's file without its large weights; None where it has none.
+
+        With `plain` INT8 ones are not made when the graph is opened, which takes milliseconds.
+        """
         model = onnx.load_from_string(whole)
         if model.SerializeToString() != whole:
             return None  # by another writer, and it is to come back as it was
@@ -156,14 +176,14 @@ class _Store:
             if len(one.raw_data) >= LEAST_BYTES and not one.HasField("data_location")
         ]
         for tensor in large:
-            place = self._place_of(tensor, graph)
+            place = self._place_of(tensor, graph, plain=plain)
             tensor.ClearField("raw_data")
             tensor.data_location = onnx.TensorProto.EXTERNAL
             for key, value in place.entries:
                 tensor.external_data.add(key=key, value=value)
         return model.SerializeToString() if large else None
 
-    def _place_of(self, tensor: onnx.TensorProto, graph: GraphEntry) -> Place:
+    def _place_of(self, tensor: onnx.TensorProto, graph: GraphEntry, *, plain: bool) -> Place:
         data = tensor.raw_data
         name = graph.graph, tensor.name.removesuffix(_QUANTIZER)
         if tensor.data_type == onnx.TensorProto.FLOAT16:
@@ -171,8 +191,7 @@ class _Store:
             for exact_at, exact in self.floats.get(name, ()):
                 if (flips := _flips(halves, np.frombuffer(exact, "<f4"))) is not None:
                     return Place(*exact_at, ROUNDED, self._add(flips))
-        # Making them takes milliseconds, which what a stream starts with is not to take.
-        if tensor.data_type == onnx.TensorProto.INT8 and graph.variant != "mu":
+        if tensor.data_type == onnx.TensorProto.INT8 and not plain:
             place = self._smaller(data, tensor.dims[0], name)
             if place is not None:
                 return place
@@ -184,7 +203,7 @@ class _Store:
         return Place(*where)
 
     def _smaller(self, data: bytes, rows: int, name: tuple[str, str]) -> Place | None:
-        """Return where INT8 weights are kept in half of their bytes or less, if they can be."""
+        """Return where INT8 weights are kept in fewer bytes; None where that is not worth it."""
         digest = hashlib.sha256(data).hexdigest()
         if digest in self.places:
             return None
@@ -197,7 +216,7 @@ class _Store:
             if (says := _quantization(data, exact, rows)) is not None:
                 return Place(*exact_at, QUANTIZED, (*self._add(says), rows))
         deflated = zlib.compress(data, 9)
-        if 2 * len(deflated) > len(data):
+        if len(deflated) > _DEFLATED_SHARE * len(data):
             return None
         return Place(*self._add(deflated), DEFLATED, (len(data),))
 
@@ -225,11 +244,12 @@ def _flips(halves: npt.NDArray[np.float16], exact: npt.NDArray[np.float32]) -> b
 
 def _quantization(data: bytes, exact: bytes, rows: int) -> bytes | None:
     """Return how INT8 weights are made of float32 ones, or None where that takes much to say."""
-    if 4 * len(data) != len(exact) or len(exact) // rows > BLOCK:
+    row = len(data) // rows
+    if 4 * len(data) != len(exact) or not SHORTEST_ROW <= row <= BLOCK // 4:
         return None
     quantized = np.frombuffer(data, np.int8).reshape(rows, -1)
     weights = np.frombuffer(exact, "<f4").reshape(rows, -1)
     factors = factors_of(quantized, weights)
     added = added_to(quantized, weights, factors)
     says = zlib.compress(factors.astype("<f4").tobytes() + added.tobytes(), 9)
-    return says if 8 * len(says) <= len(data) else None
+    return says if len(says) <= _MADE_SHARE * len(data) else None

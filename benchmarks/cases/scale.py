@@ -3,10 +3,10 @@
 Cameras send MJPEG of 640x480 over the loopback at an even pace. One motorvae-stream takes all of
 them in batches, or two processes take half of them each, in turns, `--rounds` times. Of each round:
 latents per second, frames that were dropped, the age at the latent, and processor time for a
-latent, all threads of all processes. The median round is printed, by each of these, and between
-which bounds the median ages of rounds lie: one way wins where these do not overlap. What follows
-`--` are options of motorvae-stream. `--plot FILE` draws it as .svg or .png, `--json FILE` keeps
-all rounds.
+latent, all threads of all processes. Printed is the median of each over the rounds, and between
+which bounds the median ages of rounds lie: where these overlap, neither way wins in age. What
+follows `--` are options of motorvae-stream. `--plot FILE` draws it as .svg or .png, `--json FILE`
+keeps all rounds.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--plot", type=Path)
     words, options = divided(words)
     given = parser.parse_args(words)
+    if given.rounds < 1:
+        parser.error(f"--rounds {given.rounds}: at least 1")
     args = ("--model", str(given.bundle), *options)
     plan = Given(args, given.seconds, given.fps)
     pictures = [jpeg_of(frame_of(*_FRAME, seed)).tobytes() for seed in range(_PICTURES)]
@@ -87,7 +89,7 @@ def main(words: Sequence[str]) -> int:
             ]
             for processes in ways:
                 ages = [one.age_p50_ms for one in rounds_of(found, cameras, processes)]
-                row = (*median_round(found, cameras, processes), min(ages), max(ages))
+                row = (*medians_of(found, cameras, processes), min(ages), max(ages))
                 print(" ".join(f"{value:13.5g}" for value in row), flush=True)
     if given.json:
         given.json.write_text(json.dumps([one._asdict() for one in found], indent=1) + "\n")
@@ -101,7 +103,7 @@ def rounds_of(found: Sequence[Found], cameras: int, processes: int) -> list[Foun
     return [one for one in found if (one.cameras, one.processes) == (cameras, processes)]
 
 
-def median_round(found: Sequence[Found], cameras: int, processes: int) -> Found:
+def medians_of(found: Sequence[Found], cameras: int, processes: int) -> Found:
     """Return the medians over rounds, by each figure; dropped frames are those of all rounds."""
     rounds = rounds_of(found, cameras, processes)
     medians = Found(*(statistics.median(column) for column in zip(*rounds, strict=True)))
@@ -160,7 +162,7 @@ def save_plot(path: Path, found: Sequence[Found]) -> None:
     for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
         for processes, label in ((1, "one process"), (2, "two processes")):
             counts = sorted({one.cameras for one in found if one.processes == processes})
-            own = [median_round(found, cameras, processes) for cameras in counts]
+            own = [medians_of(found, cameras, processes) for cameras in counts]
             values = [getattr(one, name) for one in own]
             axes.plot([one.cameras for one in own], values, "o-", label=label)
         axes.set(title=title, xlabel="cameras", xticks=sorted({one.cameras for one in found}))

@@ -106,7 +106,7 @@ def budget_of(spec: ModelSpec, frame: FrameFormat | None = None) -> Budget:
     first = 9 * ends * areas[0]
     work = _FOLDED * (2 * sum(9 * a * b * area for a, b, area in pairs) + first + 3 * matrix)
     maps = [width * area for width, area in zip(widths, areas, strict=True)]
-    # The weights of a layer, too, which INT8 graphs compute from theirs.
+    # The weights of a layer, too, which INT8 graphs compute, and ONNX Runtime's decoder cuts.
     largest_kernel = max(9 * a * b for a, b, _ in pairs)
     largest = 2 * max(*maps, widths[1] * areas[0], spec.latent_size, matrix, largest_kernel)
     weights = _FOLDED * (2 * kernels + 3 * matrix + spec.flat_size + spec.latent_size)

@@ -48,9 +48,10 @@ class Bundle:
     ) -> GraphEntry:
         """Return the variant of a graph that does least and gives `outputs`, by default all.
 
-        The target of `key` is the engine that is to run it. Of two forms of one variant it is the
-        one that is made for that engine on a CPU, where such forms are timed, and elsewhere the one
-        that is made for all. A BundleError names the graphs that there are where none fits.
+        The target of `key` is the engine that is to run it. Of two forms of one variant it is on a
+        CPU the one that is made for that engine, as such forms were timed there (x86-64 alone), and
+        elsewhere the one that is made for all. A BundleError names the graphs that there are where
+        none fits.
         """
         fitting = [
             entry

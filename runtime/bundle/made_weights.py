@@ -44,10 +44,11 @@ def rounded_from(exact: bytes, bits: bytes) -> bytes:
 def factors_of(
     quantized: npt.NDArray[np.int8], exact: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Return the factors (rows,) that turn rows of float32 weights to INT8 ones, as far as any do.
+    """Return the factors (rows,) whose products with rows of float32 weights round to INT8 ones.
 
-    Both are (rows, columns). A weight of a row is rounded from between half less and half more than
-    it is, which bounds the row's factor on both sides; the middle of the narrowest bounds is taken.
+    Both are (rows, columns). An INT8 weight is a product rounded, so the product is at most half
+    away from it: that bounds a row's factor on both sides. The middle of the narrowest bounds is
+    taken. Where they contradict each other, as no factor does, some products round to others.
     """
     size = np.abs(exact, dtype=np.float64)
     number = quantized * np.sign(exact)
@@ -71,7 +72,7 @@ def added_to(
     return quantized - _rounded_products(exact, factors)
 
 
-def quantized_from(exact: bytes, factors: bytes, added: bytes) -> bytes:
+def quantized_from(exact: bytes, factors: memoryview, added: memoryview) -> bytes:
     """Return the bytes of INT8 weights, of rows of float32 ones with a factor for each."""
     each = np.frombuffer(factors, "<f4")
     weights = np.frombuffer(exact, "<f4").reshape(len(each), -1)

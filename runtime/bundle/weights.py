@@ -58,6 +58,9 @@ _MOST_WHOLE = (2 << 30) - 1  # more is no protobuf
 BLOCK = 1 << 20
 """Bytes of constants that are read at a time; of FP16 ones a whole number of bytes of bits, of INT8
 ones that are made of float32 ones at least a row."""
+_FED = 1 << 16
+"""Deflated bytes that are unfolded at a time, as what is left of them is copied each time."""
+SHORTEST_ROW = 8  # weights; a factor takes the bytes of four
 _MOST_OVER = 64
 """Bytes that what is deflated may be longer than it is, beside a 4096th part: zlib's worst case."""
 
@@ -190,14 +193,19 @@ def _wrong(place: Place, data_type: object) -> str | None:
         ]
     elif place.way == QUANTIZED:
         rows = max(1, numbers[2])
-        is_typed = data_type == _INT8 and length % (4 * rows) == 0 and min(count, numbers[2]) > 0
+        row, most = length // rows, _most_deflated(4 * rows + count)
         found = [
-            (not is_typed, "no INT8 one"),
-            (length // rows > BLOCK, "made of rows that are too long"),
-            (numbers[1] > _most_deflated(4 * rows + count), "made by more than a byte a weight"),
+            (data_type != _INT8 or not count, "no INT8 one"),
+            (numbers[2] < 1 or length % (4 * rows) > 0, f"not of {numbers[2]} rows"),
+            (row > BLOCK, f"of rows of {row} bytes, and {BLOCK} are the most"),
+            (row < 4 * SHORTEST_ROW, f"of rows of fewer than {SHORTEST_ROW} weights"),
+            (numbers[1] > most, f"made with {numbers[1]} bytes, and {most} are the most"),
         ]
     elif place.way == DEFLATED:
-        found = [(not 0 < length <= _most_deflated(numbers[0]), "deflated to more than it is")]
+        found = [
+            (not length, "deflated to nothing"),
+            (length > _most_deflated(numbers[0]), f"deflated from {numbers[0]} bytes to {length}"),
+        ]
     return next((text for is_so, text in found if is_so), None)
 
 
@@ -242,7 +250,7 @@ def _write_made(whole: IO[bytes], file: IO[bytes], place: Place) -> None:
     rows = place.numbers[2]
     row = place.length // rows
     _write_inflated(said, deflated, 4 * rows + count)
-    factors, added = said.getvalue()[: 4 * rows], said.getvalue()[4 * rows :]
+    factors, added = said.getbuffer()[: 4 * rows], said.getbuffer()[4 * rows :]
     for at, exact in _blocks(file, place, BLOCK // row * row):
         first, end = at // row, (at + len(exact)) // row
         part = added[at // 4 : (at + len(exact)) // 4]
@@ -256,18 +264,26 @@ def _blocks(file: IO[bytes], place: Place, step: int) -> Iterator[tuple[int, byt
 
 
 def _write_inflated(whole: IO[bytes], deflated: bytes, count: int) -> None:
-    """Write what deflated bytes unfold to, which must be so many."""
-    unfolded = zlib.decompressobj()
-    try:
-        while count and (block := unfolded.decompress(deflated, min(BLOCK, count))):
+    """Write what deflated bytes unfold to, which must be so many; one more is made at most."""
+    unfolded, fed = zlib.decompressobj(), memoryview(deflated)
+    damaged = ValueError(f"{WEIGHTS} is damaged")
+    for at in range(0, len(fed), _FED):
+        if unfolded.eof:
+            raise damaged
+        data: Part = fed[at : at + _FED]
+        block = b"begun"
+        while block or data:
+            try:
+                block = unfolded.decompress(data, min(BLOCK, count + 1))
+            except zlib.error as error:
+                raise damaged from error
+            data = unfolded.unconsumed_tail
+            if len(block) > count:
+                raise damaged
             whole.write(block)
             count -= len(block)
-            deflated = unfolded.unconsumed_tail
-        too_many = unfolded.decompress(deflated, 1)  # and not made, but for one byte
-    except zlib.error as error:
-        raise ValueError(f"{WEIGHTS} is damaged") from error
-    if count or too_many or not unfolded.eof or unfolded.unused_data:
-        raise ValueError(f"{WEIGHTS} is damaged")
+    if count or not unfolded.eof or unfolded.unused_data:
+        raise damaged
 
 
 def _check_there(file: IO[bytes], offset: int, length: int) -> None:

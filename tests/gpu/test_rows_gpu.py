@@ -72,7 +72,8 @@ class Opened:
     reference: Reference
 
     def entry(self, graph: Part, precision: Precision, outputs: tuple[str, ...]) -> GraphEntry:
-        return self.bundle.leanest(GraphKey(graph, precision, target="onnx"), outputs)
+        key = GraphKey(graph, precision, target="onnx")
+        return self.bundle.leanest(key, outputs, on_cpu=self.provider == "cpu")
 
     def open(self, entry: GraphEntry) -> Backend:
         return open_engine(self.bundle, entry.key, EngineRequest(provider=self.provider))
