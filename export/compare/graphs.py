@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.bundle.graph_key import Precision
-from ...runtime.bundle.manifest import FileEntry
+from ...runtime.bundle.load import load_bundle
+from ...runtime.bundle.manifest import MANIFEST, FileEntry
 from ...runtime.bundle.weights import made_whole
 from ...runtime.core.errors import (
     BackendError,
@@ -208,12 +209,25 @@ def opened_candidate(options: VerifyOptions) -> tuple[UserGraph, Precision]:
     return _opened(path, facts, request, precision if in_openvino else None), precision
 
 
+def _content(path: Path) -> bytes | None:
+    """Return a graph of a bundle, whole; None of one that an engine reads as it is.
+
+    In its bundle it is compared with the manifest, so that altered weights are not taken for it.
+    """
+    if (path.parent / MANIFEST).is_file():
+        bundle = load_bundle(path.parent, hash_all=False)
+        for entry in bundle.manifest.graphs:
+            if entry.file == path.name:
+                return bundle.content(entry)
+    return made_whole(path)
+
+
 def _opened(
     path: Path, facts: GraphFacts, request: EngineRequest, computed: Precision | None = None
 ) -> UserGraph:
     """Open an ONNX file; OpenVINO must compute it in the precision that is given."""
     try:
-        content = made_whole(path)
+        content = _content(path)
         backend = open_file(
             path, request, content, external_data=content is None, computed=computed
         )

@@ -61,20 +61,18 @@ def phases_from_decoder(
     where launching a kernel costs more than zeros do, the last one becomes one convolution of 2x2
     to all phases, and the others are joined before the activation.
 
-    With `cut`, which is for ONNX Runtime alone, weights stay as the transposed convolutions have
-    them, so that a bundle holds them once, and are cut by nodes that an engine folds as it opens
-    the graph. The first stays transposed: it has most of them, and on its small map phases are no
-    faster.
+    With `cut`, for ONNX Runtime alone, weights stay as the transposed convolutions have them, so
+    that a bundle holds them once, and nodes cut them that an engine folds as it opens the graph.
+    The first stays transposed: it has most of them, and phases of its small map are no faster.
 
     The first stays transposed where a side that it gives is odd, as of 80 x 160 pixels: the phases
     would have one row or column too many, and it is the smallest.
 
     Precondition: a float32 decoder as `onnx_from_model` writes it, else a VerificationError.
-    Postcondition: same inputs and outputs; the same sums in another order, so equal within
-    float32 rounding.
+    Postcondition: same inputs and outputs; the same sums in another order, up to float32 rounding.
     """
     if cut and target != "onnx":
-        raise ValueError(f"weights are cut for ONNX Runtime alone, not for {target}")
+        raise ValueError(f"weights are cut for ONNX Runtime alone, not {target}")
     graph = model.graph
     transposed = [node for node in graph if node.op_type == "ConvTranspose"]
     doubling = [node for node in transposed if _padding_of(node) == (1, 1)]

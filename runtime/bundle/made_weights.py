@@ -14,7 +14,8 @@ def flips_of(
     rounded: npt.NDArray[np.float16], exact: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.bool_]:
     """Return which FP16 weights are not the nearest of the float32 ones of the same shape."""
-    near = exact.astype(np.float16)
+    with np.errstate(over="ignore"):
+        near = exact.astype(np.float16)
     found: npt.NDArray[np.bool_] = near.view(np.uint16) != rounded.view(np.uint16)
     return found
 
@@ -58,9 +59,11 @@ def factors_of(
     least = np.where(bounds & (number > -128), least, -np.inf).max(axis=1)
     # The largest may have been cut off.
     most = np.where(bounds & (np.abs(number) < 127), most, np.inf).min(axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         middle = np.where(np.isfinite(most), (least + most) / 2, least * (1 + 2**-20))
-    return np.where(np.isfinite(middle), middle, 0).astype(np.float32)
+        factors: npt.NDArray[np.float32] = middle.astype(np.float32)
+    factors[~np.isfinite(factors)] = 0
+    return factors
 
 
 def added_to(

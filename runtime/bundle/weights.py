@@ -62,7 +62,7 @@ _FED = 1 << 16
 """Deflated bytes that are unfolded at a time, as what is left of them is copied each time."""
 SHORTEST_ROW = 8  # weights; a factor takes the bytes of four
 _MOST_OVER = 64
-"""Bytes that what is deflated may be longer than it is, beside a 4096th part: zlib's worst case."""
+"""Bytes that what is deflated may be longer than it is, beside what grows with it."""
 
 Part = bytes | memoryview
 
@@ -210,8 +210,11 @@ def _wrong(place: Place, data_type: object) -> str | None:
 
 
 def _most_deflated(count: int) -> int:
-    """Return what so many bytes deflate to at most; more would be read, and thrown away."""
-    return count + count // 4096 + _MOST_OVER
+    """Return what so many bytes deflate to at most; more would be read, and thrown away.
+
+    As zlib's own `compressBound` has it (compress.c), and some bytes beside.
+    """
+    return count + (count >> 12) + (count >> 14) + (count >> 25) + _MOST_OVER
 
 
 def _is_number(text: str) -> bool:

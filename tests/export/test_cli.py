@@ -405,11 +405,11 @@ def test_what_another_version_wrote_of_the_same_weights_is_kept_if_its_graphs_co
     rewritten(here / "bundle", "decoder.onnx", named_by_another_torch)
     assert main([str(run), "--engine", "none"]) == 0
     assert "bundle is of the same weights, and what it holds is kept" in capfd.readouterr().err
-    assert titles(here / "bundle") == {"fp32 None", "fp16 None"}
+    assert titles(here / "bundle") == {"fp32 None", "fp32 onnx", "fp16 None"}
     rewritten(here / "bundle", "decoder.onnx", one_weight_changed)
     assert main([str(run), "--engine", "none"]) == 1
     assert "bundle holds fp16 graphs, which this export would" in capfd.readouterr().err
-    assert titles(here / "bundle") == {"fp32 None", "fp16 None"}
+    assert titles(here / "bundle") == {"fp32 None", "fp32 onnx", "fp16 None"}
 
 
 INTERRUPTED = """

@@ -190,6 +190,23 @@ def test_a_half_that_another_program_cannot_read_is_verified_in_place(
     assert figures[0] == figures[1]
 
 
+def test_altered_weights_are_said_where_a_graph_of_a_bundle_is_verified_in_place(
+    copy: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(8):
+        image = vehicle(1, number, 64)[0]
+        assert cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), image)
+    graphs = (copy / "encoder.onnx", copy / "encoder.fp16.onnx")
+    data = bytearray((copy / WEIGHTS).read_bytes())
+    data[3] ^= 0x80  # a sign
+    (copy / WEIGHTS).write_bytes(data)
+    assert main(["verify", *map(str, graphs), str(tmp_path / "images")]) != 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{WEIGHTS} was altered" in said
+
+
 def test_precisions_are_added_and_graphs_stay_the_graphs_they_were(
     copy: Path, change_manifest: ChangeManifest
 ) -> None:
