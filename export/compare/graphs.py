@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.bundle.load import load_bundle
-from ...runtime.bundle.manifest import MANIFEST, FileEntry
+from ...runtime.bundle.manifest import MANIFEST, WEIGHTS, FileEntry
 from ...runtime.bundle.weights import made_whole
 from ...runtime.core.errors import (
     BackendError,
@@ -212,9 +212,10 @@ def opened_candidate(options: VerifyOptions) -> tuple[UserGraph, Precision]:
 def _content(path: Path) -> bytes | None:
     """Return a graph of a bundle, whole; None of one that an engine reads as it is.
 
-    In its bundle it is compared with the manifest, so that altered weights are not taken for it.
+    Beside the manifest and weights of its bundle it is compared with these, so that altered weights
+    are not taken for it. Another program's folder may hold a file of either name.
     """
-    if (path.parent / MANIFEST).is_file():
+    if all((path.parent / name).is_file() for name in (MANIFEST, WEIGHTS)):
         bundle = load_bundle(path.parent, hash_all=False)
         for entry in bundle.manifest.graphs:
             if entry.file == path.name:

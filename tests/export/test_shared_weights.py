@@ -207,6 +207,22 @@ def test_altered_weights_are_said_where_a_graph_of_a_bundle_is_verified_in_place
     assert f"{WEIGHTS} was altered" in said
 
 
+@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS])
+def test_a_graph_beside_a_file_of_another_program_is_verified_as_it_is(
+    whole: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(8):
+        image = vehicle(1, number, 64)[0]
+        assert cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), image)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text('{"name": "a web page"}')
+    graphs = [tmp_path / "mine" / one for one in ("encoder.onnx", "encoder.fp16.onnx")]
+    for graph in graphs:
+        shutil.copy(whole / graph.name, graph)
+    assert main(["verify", *map(str, graphs), str(tmp_path / "images")]) == 0
+
+
 def test_precisions_are_added_and_graphs_stay_the_graphs_they_were(
     copy: Path, change_manifest: ChangeManifest
 ) -> None:
